@@ -1,0 +1,98 @@
+/* Causal attention of several heads, scores never stored.
+ *
+ * For each sequence and head, with x_i the columns h * HD .. h * HD + HD of row i of x (rows are tokens,
+ * [batch * seq, heads * HD], row-major) and scale = 1 / sqrt(HD):
+ *     s_ij = scale q_i . k_j  for j <= i;   lse_i = log sum_j exp(s_ij);   p_ij = exp(s_ij - lse_i)
+ *     o_i = sum_j p_ij v_j
+ * Backward, from d_o:
+ *     delta_i = d_o_i . o_i;   ds_ij = p_ij (d_o_i . v_j - delta_i)
+ *     dq_i = scale sum_j ds_ij k_j;   dk_j = scale sum_i ds_ij q_i;   dv_j = sum_i p_ij d_o_i
+ * lse and delta are [batch * seq, heads].
+ *
+ * Tiles, the running maximum of the forward pass and the recomputation of p in the backward pass are those
+ * of Dao et al., FlashAttention (2022), algorithms 1 and 4, and Dao, FlashAttention-2 (2023), with dq in a
+ * kernel of its own so that nothing is summed by atomics. Exponentials are taken in base 2.
+ *
+ * Set by the host:
+ *   HD        columns of a head, 1 to 128
+ *   TX, TY    work-items of a group across and down a tile; TX = 1: one work-item a group (attention_cpu.clh),
+ *             else 8 or 16 (attention_gpu.clh)
+ *   BACKWARD  which kernels are wanted
+ * The files named give TILE, the rows that a group owns, POOL (local memory) and the functions *_tile.
+ * Groups are (tile, head, sequence); the longest rows of tiles start first.
+ */
+#include "common.clh"
+#define LOG2E 1.44269504088896341f
+#if TX == 1
+#include "attention_cpu.clh"
+#else
+#include "attention_gpu.clh"
+#endif
+
+#if !BACKWARD
+__kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(float, q), IN(float, k), IN(float, v),
+                                           const int seq, const int heads, const float scale)
+{
+    USE_OUT(float, o);
+    USE_OUT(float, lse);
+    USE_IN(float, q);
+    USE_IN(float, k);
+    USE_IN(float, v);
+    POOL(pool);
+    const int tile = (int)(get_num_groups(0) - 1 - get_group_id(0)), h = (int)get_group_id(1);
+    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD;
+    forward_tile(o + at, lse + row * heads + h, q + at, k + at, v + at, tile * TILE, seq, heads, scale, pool);
+}
+
+#else
+/* One work-item a row and head. */
+__kernel void attention_delta(OUT(float, delta), IN(float, d_o), IN(float, o), const ulong n)
+{
+    USE_OUT(float, delta);
+    USE_IN(float, d_o);
+    USE_IN(float, o);
+    const ulong i = get_global_id(0);
+    if (i >= n) return;
+    __global const float *a = d_o + i * HD, *b = o + i * HD;
+    floatv sums = 0.0f;
+    float sum = 0.0f;
+    for (int d = 0; d + VW <= HD; d += VW) sums = fma(vloadv(0, a + d), vloadv(0, b + d), sums);
+    for (int d = HD / VW * VW; d < HD; d++) sum = fma(a[d], b[d], sum);
+    delta[i] = sum + lanes_sum(sums);
+}
+
+__kernel GROUP_SIZE void attention_dq(OUT(float, dq), IN(float, d_o), IN(float, lse), IN(float, delta), IN(float, q),
+                                      IN(float, k), IN(float, v), const int seq, const int heads, const float scale)
+{
+    USE_OUT(float, dq);
+    USE_IN(float, d_o);
+    USE_IN(float, lse);
+    USE_IN(float, delta);
+    USE_IN(float, q);
+    USE_IN(float, k);
+    USE_IN(float, v);
+    POOL(pool);
+    const int tile = (int)(get_num_groups(0) - 1 - get_group_id(0)), h = (int)get_group_id(1);
+    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
+    dq_tile(dq + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, tile * TILE, seq, heads, scale, pool);
+}
+
+__kernel GROUP_SIZE void attention_dkv(OUT(float, dk), OUT(float, dv), IN(float, d_o), IN(float, lse), IN(float, delta),
+                                       IN(float, q), IN(float, k), IN(float, v), const int seq, const int heads,
+                                       const float scale)
+{
+    USE_OUT(float, dk);
+    USE_OUT(float, dv);
+    USE_IN(float, d_o);
+    USE_IN(float, lse);
+    USE_IN(float, delta);
+    USE_IN(float, q);
+    USE_IN(float, k);
+    USE_IN(float, v);
+    POOL(pool);
+    const int tile = (int)get_group_id(0), h = (int)get_group_id(1);
+    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
+    dkv_tile(dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, tile * TILE, seq, heads,
+             scale, pool);
+}
+#endif

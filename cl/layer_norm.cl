@@ -1,0 +1,162 @@
+/* Layer normalisation (Ba, Kiros, Hinton, "Layer normalization", arXiv:1607.06450), a row at a time:
+ *     mean = sum_j x[j] / d,  rstd = 1 / sqrt(sum_j (x[j] - mean)^2 / d + eps),  xhat = (x - mean) rstd
+ *     layer_norm_forward           y = xhat gamma + beta
+ *     layer_norm_residual_forward  s = r + dropout(x + bias), y = the same of s
+ *     layer_norm_backward          with g = dy gamma:
+ *                                  dx = rstd (g - mean_j(g) - xhat mean_j(g xhat)) [+ add]
+ *                                  dgamma_part[b] = sum of dy xhat, dbeta_part[b] = sum of dy over the rows of block b
+ * x, y, r, s, dy, dx, add: n rows of d floats; gamma, beta, bias: d floats; stats: n rows of (mean, rstd);
+ * dgamma_part, dbeta_part: one row of d floats a block. bias is read when has_bias, add when has_add.
+ *
+ * The mean is found in two steps (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The
+ * American Statistician 37, 1983, eq. 1.7): the rounding error of the first mean is measured with the variance
+ * and taken out of both, so rows far from zero lose nothing.
+ */
+#include "common.clh"
+#include "row.clh"
+#include "dropout.clh"
+
+/* group_sum for two values at once. */
+#if WG == 1
+#define PAIR_SCRATCH(name)
+#define pair_sum(v, scratch) (v)
+#else
+#define PAIR_SCRATCH(name) __local float2 name[WG]
+#define pair_sum(v, scratch) pair_sum_(v, scratch)
+float2 pair_sum_(float2 v, __local float2 *s)
+{
+    const int l = get_local_id(0);
+    s[l] = v;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (int h = WG / 2; h > 0; h >>= 1) {
+        if (l < h) s[l] += s[l + h];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+    v = s[0];
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return v;
+}
+#endif
+
+/* Statistics of one row from this work-item's part of its sum: (mean rounded, the rest of the mean, rstd). */
+#if WG == 1
+#define SCRATCH_ARG
+#define SCRATCH(name)
+#else
+#define SCRATCH_ARG , __local float2 *scratch
+#define SCRATCH(name) , name
+#endif
+float3 row_stats(__global const float *x, const floatv part, const int d, const float eps SCRATCH_ARG)
+{
+    const float mean = pair_sum((float2)(lanes_sum(part), 0.0f), scratch).x / (float)d;
+    floatv a = 0.0f, b = 0.0f;
+    FOR_ROW(c, d) {
+        const floatv v = row_keep(row_load(x + c, d - c) - mean, d - c);
+        a += v;
+        b = fma(v, v, b);
+    }
+    const float2 t = pair_sum((float2)(lanes_sum(a), lanes_sum(b)), scratch) / (float)d;
+    const float var = fmax(fma(-t.x, t.x, t.y), 0.0f);
+    return (float3)(mean, t.x, 1.0f / sqrt(var + eps));
+}
+
+void row_normalise(__global float *y, __global float *stats, __global const float *x, __global const float *gamma,
+                   __global const float *beta, const float3 st, const int d)
+{
+    FOR_ROW(c, d) {
+        const floatv xhat = (row_load(x + c, d - c) - st.x - st.y) * st.z;
+        row_store(fma(xhat, row_load(gamma + c, d - c), row_load(beta + c, d - c)), y + c, d - c);
+    }
+    if (get_local_id(0) == 0) {
+        stats[0] = st.x + st.y;
+        stats[1] = st.z;
+    }
+}
+
+__kernel void layer_norm_forward(IN(float, x), IN(float, gamma), IN(float, beta), OUT(float, y), OUT(float, stats),
+                                 const ulong n, const int d, const float eps)
+{
+    PAIR_SCRATCH(scratch);
+    const ulong row = get_group_id(0), at = row * (ulong)d;
+    if (row >= n) return;
+    USE_IN(float, x) + at;
+    USE_IN(float, gamma);
+    USE_IN(float, beta);
+    USE_OUT(float, y) + at;
+    USE_OUT(float, stats) + 2 * row;
+    floatv part = 0.0f;
+    FOR_ROW(c, d) part += row_load(x + c, d - c);
+    row_normalise(y, stats, x, gamma, beta, row_stats(x, part, d, eps SCRATCH(scratch)), d);
+}
+
+__kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(float, r), IN(float, gamma),
+                                          IN(float, beta), OUT(float, s), OUT(float, y), OUT(float, stats),
+                                          const ulong n, const int d, const float eps, const int has_bias,
+                                          const uint key0, const uint key1, const uint site, const uint step,
+                                          const uint threshold, const float scale)
+{
+    PAIR_SCRATCH(scratch);
+    const drop_t drop = {(uint2)(key0, key1), site, step, threshold, scale};
+    const ulong row = get_group_id(0), at = row * (ulong)d;
+    if (row >= n) return;
+    USE_IN(float, x) + at;
+    USE_IN(float, bias);
+    USE_IN(float, r) + at;
+    USE_IN(float, gamma);
+    USE_IN(float, beta);
+    USE_OUT(float, s) + at;
+    USE_OUT(float, y) + at;
+    USE_OUT(float, stats) + 2 * row;
+    floatv part = 0.0f;
+    FOR_ROW(c, d) {
+        floatv v = row_load(x + c, d - c);
+        if (has_bias) v += row_load(bias + c, d - c);
+        v = row_keep(row_load(r + c, d - c) + dropout(v, at + c, drop), d - c);
+        row_store(v, s + c, d - c);
+        part += v;
+    }
+    row_normalise(y, stats, s, gamma, beta, row_stats(s, part, d, eps SCRATCH(scratch)), d);
+}
+
+/* One group takes `block` rows, one after the other, and sums what they give to gamma and beta in its own row
+ * of the two parts; the columns of that row belong to the same work-item all the time. dx may be dy or add. */
+__kernel void layer_norm_backward(IN(float, dy), IN(float, x), IN(float, stats), IN(float, gamma), IN(float, add),
+                                  OUT(float, dx), OUT(float, dgamma_part), OUT(float, dbeta_part), const ulong n,
+                                  const int d, const ulong block, const int has_add)
+{
+    PAIR_SCRATCH(scratch);
+    const ulong first = get_group_id(0) * block, end = min(n, first + block);
+    USE_IN(float, stats);
+    USE_IN(float, gamma);
+    USE_OUT(float, dgamma_part) + get_group_id(0) * (ulong)d;
+    USE_OUT(float, dbeta_part) + get_group_id(0) * (ulong)d;
+    for (ulong row = first; row < end; row++) {
+        const ulong at = row * (ulong)d;
+        USE_IN(float, dy) + at;
+        USE_IN(float, x) + at;
+        USE_IN(float, add) + at;
+        USE_OUT(float, dx) + at;
+        const float mean = stats[2 * row], rstd = stats[2 * row + 1];
+        floatv a = 0.0f, b = 0.0f;
+        FOR_ROW(c, d) { /* lanes past the end have g = 0 */
+            const floatv g = row_load(dy + c, d - c) * row_load(gamma + c, d - c);
+            a += g;
+            b = fma(g, (row_load(x + c, d - c) - mean) * rstd, b);
+        }
+        const float2 t = pair_sum((float2)(lanes_sum(a), lanes_sum(b)), scratch) / (float)d;
+        FOR_ROW(c, d) {
+            const int left = d - c;
+            const floatv up = row_load(dy + c, left), xhat = (row_load(x + c, left) - mean) * rstd;
+            floatv v = fma(xhat, (floatv)(-t.y), up * row_load(gamma + c, left) - t.x) * rstd;
+            if (has_add) v += row_load(add + c, left);
+            row_store(v, dx + c, left);
+            floatv pg = 0.0f, pb = 0.0f;
+            if (row > first) {
+                pg = row_load(dgamma_part + c, left);
+                pb = row_load(dbeta_part + c, left);
+            }
+            row_store(fma(up, xhat, pg), dgamma_part + c, left);
+            row_store(pb + up, dbeta_part + c, left);
+        }
+    }
+}

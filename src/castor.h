@@ -1,0 +1,38 @@
+/* libcastor: OPT training and a budgeted memory manager on any OpenCL device.
+ *
+ * This header includes the whole public interface; each part's own header says what it does. Build with
+ *     cc program.c $(pkg-config --cflags --libs castor)
+ * A program that only wants the memory manager needs memory/memory.h and memory/launch.h.
+ */
+#ifndef CASTOR_H
+#define CASTOR_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "base/log.h"
+#include "base/status.h"
+#include "device/device.h"
+#include "device/program.h"
+#include "gemm/gemm.h"
+#include "io/safetensors.h"
+#include "memory/launch.h"
+#include "memory/memory.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "model/names.h"
+#include "model/weights.h"
+#include "optim/optim.h"
+#include "optim/schedule.h"
+#include "text/batches.h"
+#include "text/tokenizer.h"
+#include "text/wikitext.h"
+#include "train/session.h"
+#include "train/trainer.h"
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

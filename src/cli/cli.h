@@ -1,0 +1,34 @@
+/* What the commands share. Each command returns a status; main prints its detail and turns it into the exit
+ * status (see base/status.h): 0, 1 failure, 2 wrong use or unsupported, 130 interrupted.
+ * stdout is the result, stderr the status.
+ */
+#ifndef CST_CLI_CLI_H
+#define CST_CLI_CLI_H
+
+#include "cli/options.h"
+#include "train/session.h"
+
+cst_status cst_cmd_devices(const cst_args *a);
+cst_status cst_cmd_train(const cst_args *a);
+cst_status cst_cmd_grads(const cst_args *a);
+cst_status cst_cmd_bench_step(const cst_args *a);
+
+/* Common part of a session's options: device, budget, batch, placement, recompute, seed, optimizer. config
+ * must be set already. Checks what the option table can't. */
+cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, const cst_config *config);
+/* --config as a name or a file, or --model's config.json. */
+cst_status cst_config_from(cst_config *c, const cst_args *a);
+
+/* After Ctrl-C or SIGTERM this becomes 1; a second one ends the program at once. */
+void cst_catch_signals(void);
+int cst_interrupted(void);
+
+/* Status on stderr. A line that is replaced by the next one, on a terminal only; NULL clears it. */
+int cst_status_is_terminal(void);
+void cst_status_line(const char *line);
+/* "1.23 GiB", "12 MiB" */
+const char *cst_bytes_text(char buf[32], double bytes);
+/* "1:02:03", "4:05" */
+const char *cst_duration_text(char buf[32], double seconds);
+
+#endif

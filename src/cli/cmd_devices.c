@@ -1,0 +1,48 @@
+/* castor devices: what there is. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/cli.h"
+
+static json_t *device_json(const cst_device_info *d, int is_default)
+{
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:b, s:b, s:b, s:b, s:b}", "index", d->index,
+                     "platform", d->platform, "name", d->name, "vendor", d->vendor, "driver", d->driver, "version", d->version,
+                     "opencl_c", d->c_version, "type", cst_device_type_name(d->type), "memory_bytes", (json_int_t)d->mem_bytes,
+                     "max_alloc_bytes", (json_int_t)d->max_alloc, "local_bytes", (json_int_t)d->local_bytes, "cache_bytes",
+                     (json_int_t)d->cache_bytes, "compute_units", (int)d->units, "clock_mhz", (int)d->clock_mhz, "max_group",
+                     (json_int_t)d->max_group, "fp16", d->fp16, "fp64", d->fp64, "exact_divide", d->exact_divide, "unified_memory",
+                     d->unified, "default", is_default);
+}
+
+cst_status cst_cmd_devices(const cst_args *a)
+{
+    cst_device_info *list;
+    size_t n, pick = 0;
+    char buf[32];
+    CST_TRY(cst_device_list(&list, &n));
+    cst_status st = CST_OK;
+    if (cst_args_flag(a, CST_OPTION_JSON)) {
+        json_t *all = json_array();
+        if (n) cst_device_choose(&pick, list, n, NULL);
+        for (size_t i = 0; i < n; i++) json_array_append_new(all, device_json(&list[i], i == pick));
+        json_dumpf(all, stdout, JSON_INDENT(2));
+        putchar('\n');
+        json_decref(all);
+    } else if ((st = cst_device_choose(&pick, list, n, NULL)) == CST_OK) {
+        for (size_t i = 0; i < n; i++) {
+            const cst_device_info *d = &list[i];
+            printf("%c %zu  %s\n", i == pick ? '*' : ' ', i, d->name);
+            printf("     %s, %s, driver %s, %s\n", cst_device_type_name(d->type), d->platform, d->driver, d->version);
+            printf("     %s of memory", cst_bytes_text(buf, (double)d->mem_bytes));
+            printf(" (largest buffer %s)", cst_bytes_text(buf, (double)d->max_alloc));
+            printf(", %s local, %" PRIu32 " compute units, %" PRIu32 " MHz%s%s%s\n", cst_bytes_text(buf, (double)d->local_bytes), d->units,
+                   d->clock_mhz, d->fp16 ? ", fp16" : "", d->fp64 ? ", fp64" : "", d->unified ? ", shares the host's memory" : "");
+        }
+        printf("* is the default; choose another with --device INDEX or part of a name\n");
+    }
+    free(list);
+    return st;
+}

@@ -1,0 +1,125 @@
+/* The program `castor`: finds the command, sets up logging, turns its status into an exit status. */
+#include <CL/cl.h>
+#include <clFFT.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "cli/cli.h"
+
+static const struct command {
+    const char *words[2];
+    unsigned bit;
+    cst_status (*run)(const cst_args *a);
+    const char *summary;
+    const char *usage;
+} commands[] = {
+    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
+    {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
+     "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]"},
+    {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
+     "castor grads --model DIR --tokens-file F.json --out F.safetensors [options]"},
+    {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
+};
+#define COMMANDS (sizeof commands / sizeof *commands)
+
+static void command_name(char buf[32], const struct command *c)
+{
+    snprintf(buf, 32, "%s%s%s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "");
+}
+
+static void print_help(FILE *f)
+{
+    char name[32];
+    fprintf(f, "castor trains OPT language models on any OpenCL device.\n\nusage: castor COMMAND [options]\n\n");
+    for (size_t i = 0; i < COMMANDS; i++) {
+        command_name(name, &commands[i]);
+        fprintf(f, "  %-12s %s\n", name, commands[i].summary);
+    }
+    fprintf(f, "\n  castor COMMAND --help   a command's options\n  castor --version        version and libraries\n");
+}
+
+static void print_man(void)
+{
+    char name[32];
+    printf(".TH CASTOR 1 \"\" \"castor %s\"\n.SH NAME\ncastor \\- train OPT language models on any OpenCL device\n.SH SYNOPSIS\n", PACKAGE_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++) printf("%s%s\n", i ? ".br\n" : "", commands[i].usage);
+    printf(".SH DESCRIPTION\nCastor trains and fine\\-tunes language models of the OPT family on any device with an OpenCL driver: GPUs of any\n"
+           "vendor, and the CPU. Results go to standard output, status and progress to standard error.\n");
+    for (size_t i = 0; i < COMMANDS; i++) {
+        command_name(name, &commands[i]);
+        printf(".SH CASTOR %s\n%s.\n", name, commands[i].summary);
+        cst_args_man(stdout, commands[i].bit);
+    }
+    printf(".SH EXIT STATUS\n0 success; 1 failure; 2 wrong use, or something that isn't supported; 130 interrupted (a training run finishes its\n"
+           "step and saves).\n.SH ENVIRONMENT\n"
+           ".TP\n.B CASTOR_DEVICE\ndefault of \\-\\-device\n"
+           ".TP\n.B CASTOR_CACHE_DIR\nwhere built kernels are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)\n"
+           ".TP\n.B CASTOR_CL_DIR\nread kernels from this folder instead of the program (development)\n");
+}
+
+static void print_version(void)
+{
+    cl_uint major = 0, minor = 0, patch = 0;
+    clfftGetVersion(&major, &minor, &patch);
+    printf("castor %s\nclFFT %u.%u.%u\n", PACKAGE_VERSION, major, minor, patch);
+}
+
+static void sink(cst_log_level level, const char *line, void *user)
+{
+    (void)user;
+    cst_status_line(NULL);
+    fprintf(stderr, "%s%s\n", level == CST_LOG_WARN ? "warning: " : "", line);
+}
+
+/* The command that argv names; *skip words of argv belong to it. */
+static const struct command *find_command(int argc, char **argv, int *skip)
+{
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const struct command *c = &commands[i];
+        if (argc < 2 || strcmp(argv[1], c->words[0])) continue;
+        if (c->words[1] && (argc < 3 || strcmp(argv[2], c->words[1]))) continue;
+        *skip = c->words[1] ? 3 : 2;
+        return c;
+    }
+    return NULL;
+}
+
+static int finish(cst_status st)
+{
+    cst_status_line(NULL);
+    if (fflush(stdout) || ferror(stdout)) st = cst_fail(CST_IO, "standard output: can't be written");
+    if (st != CST_OK) fprintf(stderr, "castor: %s\n", *cst_detail() ? cst_detail() : cst_status_text(st));
+    return cst_status_exit(st);
+}
+
+int main(int argc, char **argv)
+{
+    int skip = 0;
+    char name[32];
+    cst_args a;
+    if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))) return print_help(stdout), finish(CST_OK);
+    if (argc == 2 && !strcmp(argv[1], "--version")) return print_version(), finish(CST_OK);
+    if (argc == 3 && !strcmp(argv[1], "help") && !strcmp(argv[2], "--man")) return print_man(), finish(CST_OK);
+    const struct command *c = find_command(argc, argv, &skip);
+    if (!c) {
+        if (argc < 2) print_help(stderr);
+        else fprintf(stderr, "castor: %s%s%s: no such command (see castor --help)\n", argv[1], argc > 2 && !strcmp(argv[1], "bench") ? " " : "",
+                     argc > 2 && !strcmp(argv[1], "bench") ? argv[2] : "");
+        return 2;
+    }
+    command_name(name, c);
+    cst_status st = cst_args_parse(&a, c->bit, name, argc - skip, argv + skip);
+    if (st != CST_OK) return finish(st);
+    if (cst_args_flag(&a, CST_OPTION_HELP)) {
+        printf("usage: %s\n\n%s.\n\n", c->usage, c->summary);
+        cst_args_help(stdout, c->bit);
+        return finish(CST_OK);
+    }
+    cst_log_set(sink, NULL, cst_args_flag(&a, CST_OPTION_QUIET)     ? CST_LOG_ERROR
+                            : cst_args_flag(&a, CST_OPTION_VERBOSE) ? CST_LOG_DEBUG
+                                                                    : CST_LOG_INFO);
+    cst_device_prepare();
+    cst_catch_signals();
+    return finish(c->run(&a));
+}

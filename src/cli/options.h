@@ -1,0 +1,106 @@
+/* The options of every command, in one table: the parser, --help, the manual page and the settings printed at
+ * the start of a run all come from it. */
+#ifndef CST_CLI_OPTIONS_H
+#define CST_CLI_OPTIONS_H
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+typedef enum cst_option_kind {
+    CST_OPT_FLAG,    /* no value */
+    CST_OPT_TEXT,
+    CST_OPT_INT,     /* whole number >= min */
+    CST_OPT_REAL,    /* number >= min */
+    CST_OPT_SIZE,    /* bytes: 384MiB, 4GiB, 1500000 */
+    CST_OPT_CHOICE   /* one of the words in `value`, separated by | */
+} cst_option_kind;
+
+/* commands an option belongs to */
+#define IN_DEVICES 1u
+#define IN_TRAIN 2u
+#define IN_GRADS 4u
+#define IN_BENCH_STEP 8u
+#define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP)
+#define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
+#define IN_ALL (IN_DEVICES | IN_RUN)
+
+/* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
+#define CST_OPTION_LIST(X)                                                                                                        \
+    X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS, "start from this folder's config.json and model.safetensors")    \
+    X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_STEP,                                                                      \
+      "random start: opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, or any OPT config.json")                          \
+    X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw")                  \
+    X(TRAIN, "train", TEXT, "FILE", 0, NULL, IN_TRAIN, "training text, instead of --data")                                        \
+    X(VALID, "valid", TEXT, "FILE", 0, NULL, IN_TRAIN, "validation text")                                                         \
+    X(TEST, "test", TEXT, "FILE", 0, NULL, IN_TRAIN, "test text: its loss is told at the end")                                    \
+    X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN, "tokenizer; default: the model folder's, else bytes")         \
+    X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_GRADS, "the batch: a JSON array of arrays of token ids")            \
+    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS, "where results go: train a folder, grads a safetensors file")       \
+    X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
+    X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
+    X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \
+    X(STEPS, "steps", INT, "N", 1, NULL, IN_STEP, "steps to train; bench: steps to time (default 10)")                            \
+    X(EPOCHS, "epochs", REAL, "X", 0, NULL, IN_TRAIN, "passes over the text, instead of --steps (default 3)")                     \
+    X(LR, "lr", REAL, "X", 0, "5e-5", IN_TRAIN, "highest learning rate")                                                          \
+    X(WARMUP, "warmup", REAL, "RATIO|STEPS", 0, "0.1", IN_TRAIN, "rise of the learning rate: below 1 a part of the run, else steps") \
+    X(SCHEDULE, "schedule", CHOICE, "linear|cosine|constant", 0, "linear", IN_TRAIN, "learning rate after the warm-up")           \
+    X(WEIGHT_DECAY, "weight-decay", REAL, "X", 0, "0.01", IN_TRAIN, "AdamW's decay; biases and norms have none")                  \
+    X(BETA1, "beta1", REAL, "X", 0, "0.9", IN_TRAIN, "AdamW's first moment")                                                      \
+    X(BETA2, "beta2", REAL, "X", 0, "0.999", IN_TRAIN, "AdamW's second moment")                                                   \
+    X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
+    X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
+    X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_STEP, "default: the configuration's (bench: 0)")                                 \
+    X(RECOMPUTE, "recompute", CHOICE, "none|layer", 0, "none", IN_STEP, "keep activations, or compute each layer again in backward") \
+    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
+      "resident: all on the device; static: master weights and optimizer state on the host; auto: what fits")                     \
+    X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \
+    X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end; 0: never")     \
+    X(SAVE_EVERY, "save-every", INT, "N", 0, "0", IN_TRAIN, "save the model as OUT/checkpoint-N after every N steps; 0: never")   \
+    X(STOP_AFTER, "stop-after", INT, "N", 0, "0", IN_TRAIN, "end after N steps, the schedule being that of the whole run; 0: no") \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN,                                                                            \
+      "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN, "budget of device memory, as 384MiB or 4GiB; default: what is safe") \
+    X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN, "threads for work on the host; default: all cores")                \
+    X(SEED, "seed", INT, "S", 0, "42", IN_RUN, "of weights, order of the text and dropout")                                       \
+    X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
+    X(JSON, "json", FLAG, NULL, 0, NULL, IN_ALL, "the result as JSON on stdout")                                                  \
+    X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
+    X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \
+    X(HELP, "help", FLAG, NULL, 0, NULL, IN_ALL, "this text")
+
+typedef enum cst_option_id {
+#define X(id, name, kind, value, min, def, commands, help) CST_OPTION_##id,
+    CST_OPTION_LIST(X)
+#undef X
+    CST_OPTION_COUNT
+} cst_option_id;
+
+typedef struct cst_args {
+    unsigned command;                     /* one IN_ bit */
+    const char *command_name;
+    const char *text[CST_OPTION_COUNT];   /* value as given, or the default; NULL: none */
+    unsigned char given[CST_OPTION_COUNT];
+} cst_args;
+
+/* Parse argv[0..argc) as options of one command: --name VALUE, --name=VALUE, --flag. USAGE names the option
+ * and what is allowed. Values are borrowed from argv. */
+cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_name, int argc, char **argv);
+
+/* Typed values; the text has been checked by the parser. The option must have a value. */
+int cst_args_flag(const cst_args *a, cst_option_id id);
+int64_t cst_args_int(const cst_args *a, cst_option_id id);
+double cst_args_real(const cst_args *a, cst_option_id id);
+uint64_t cst_args_size(const cst_args *a, cst_option_id id);
+/* Position of a CHOICE's word in its list. */
+int cst_args_choice(const cst_args *a, cst_option_id id);
+
+/* Print a command's options, two columns. */
+void cst_args_help(FILE *f, unsigned command);
+/* The same as manual page source. */
+void cst_args_man(FILE *f, unsigned command);
+/* The settings in force, "name value" pairs over few lines. */
+void cst_args_settings(FILE *f, const cst_args *a);
+
+#endif

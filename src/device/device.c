@@ -1,0 +1,243 @@
+#include "device/device.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "device/program.h"
+
+void cst_device_prepare(void)
+{
+    setenv("POCL_AFFINITY", "1", 0); /* without it short kernels sometimes run at half speed */
+}
+
+static void text_info(char *dst, size_t size, cl_device_id id, cl_device_info what)
+{
+    char buf[1024] = "";
+    if (clGetDeviceInfo(id, what, sizeof buf - 1, buf, NULL) != CL_SUCCESS) buf[0] = 0;
+    char *s = buf;
+    while (*s == ' ') s++;
+    snprintf(dst, size, "%.*s", (int)size - 1, s);
+    for (size_t n = strlen(dst); n && dst[n - 1] == ' ';) dst[--n] = 0;
+}
+
+#define SCALAR(id, what, var) clGetDeviceInfo(id, what, sizeof(var), &(var), NULL)
+
+static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
+{
+    memset(d, 0, sizeof *d);
+    d->platform_id = p;
+    d->id = id;
+    clGetPlatformInfo(p, CL_PLATFORM_NAME, sizeof d->platform - 1, d->platform, NULL);
+    text_info(d->name, sizeof d->name, id, CL_DEVICE_NAME);
+    text_info(d->vendor, sizeof d->vendor, id, CL_DEVICE_VENDOR);
+    text_info(d->driver, sizeof d->driver, id, CL_DRIVER_VERSION);
+    text_info(d->version, sizeof d->version, id, CL_DEVICE_VERSION);
+    text_info(d->c_version, sizeof d->c_version, id, CL_DEVICE_OPENCL_C_VERSION);
+    cl_ulong mem = 0, alloc = 0, local = 0, cache = 0;
+    cl_uint align_bits = 0;
+    cl_bool unified = CL_FALSE;
+    cl_device_fp_config single = 0, dbl = 0;
+    SCALAR(id, CL_DEVICE_TYPE, d->type);
+    SCALAR(id, CL_DEVICE_GLOBAL_MEM_SIZE, mem);
+    SCALAR(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, alloc);
+    SCALAR(id, CL_DEVICE_LOCAL_MEM_SIZE, local);
+    SCALAR(id, CL_DEVICE_GLOBAL_MEM_CACHE_SIZE, cache);
+    SCALAR(id, CL_DEVICE_MAX_COMPUTE_UNITS, d->units);
+    SCALAR(id, CL_DEVICE_MAX_CLOCK_FREQUENCY, d->clock_mhz);
+    SCALAR(id, CL_DEVICE_MAX_WORK_GROUP_SIZE, d->max_group);
+    SCALAR(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN, align_bits);
+    SCALAR(id, CL_DEVICE_HOST_UNIFIED_MEMORY, unified);
+    SCALAR(id, CL_DEVICE_SINGLE_FP_CONFIG, single);
+    SCALAR(id, CL_DEVICE_DOUBLE_FP_CONFIG, dbl);
+    d->mem_bytes = mem;
+    d->max_alloc = alloc;
+    d->local_bytes = local;
+    d->cache_bytes = cache;
+    d->align = align_bits / 8 ? align_bits / 8 : 1; /* the query answers in bits */
+    d->unified = unified == CL_TRUE;
+    d->exact_divide = (single & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
+    d->fp64 = dbl != 0;
+    size_t n = 0;
+    char *ext = NULL;
+    if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &n) == CL_SUCCESS && (ext = calloc(1, n + 1)))
+        clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, n, ext, NULL);
+    d->fp16 = ext && strstr(ext, "cl_khr_fp16") != NULL;
+    free(ext);
+}
+
+cst_status cst_device_list(cst_device_info **list, size_t *n)
+{
+    cl_platform_id platforms[64];
+    cl_uint np = 0;
+    cst_device_info *all = NULL;
+    size_t count = 0;
+    *list = NULL;
+    *n = 0;
+    cl_int err = clGetPlatformIDs(64, platforms, &np);
+    if (err != CL_SUCCESS) np = 0; /* -1001: the loader found no platform */
+    if (np > 64) np = 64;
+    for (cl_uint p = 0; p < np; p++) {
+        cl_device_id ids[64];
+        cl_uint nd = 0;
+        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, 64, ids, &nd) != CL_SUCCESS) continue;
+        if (nd > 64) nd = 64;
+        cst_device_info *more = realloc(all, (count + nd) * sizeof *all);
+        if (!more && nd) {
+            free(all);
+            return cst_fail(CST_NO_MEMORY, "list of devices");
+        }
+        all = more;
+        for (cl_uint i = 0; i < nd; i++) {
+            describe(&all[count], platforms[p], ids[i]);
+            all[count].index = (int)count;
+            count++;
+        }
+    }
+    *list = all;
+    *n = count;
+    return CST_OK;
+}
+
+static int contains(const char *text, const char *part)
+{
+    size_t n = strlen(part);
+    for (; *text; text++) {
+        size_t i = 0;
+        while (i < n && text[i] && tolower((unsigned char)text[i]) == tolower((unsigned char)part[i])) i++;
+        if (i == n) return 1;
+    }
+    return 0;
+}
+
+static int rank(cl_device_type t)
+{
+    return t & CL_DEVICE_TYPE_GPU ? 3 : t & CL_DEVICE_TYPE_ACCELERATOR ? 2 : t & CL_DEVICE_TYPE_CPU ? 1 : 0;
+}
+
+cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n, const char *spec)
+{
+    if (!n)
+        return cst_fail(CST_NO_DEVICE, "no OpenCL device found; install a driver for your GPU, or pocl-opencl-icd for the CPU");
+    if (!spec || !*spec) {
+        *pick = 0;
+        for (size_t i = 1; i < n; i++) {
+            const cst_device_info *a = &list[i], *b = &list[*pick];
+            if (rank(a->type) > rank(b->type) || (rank(a->type) == rank(b->type) && a->mem_bytes > b->mem_bytes)) *pick = i;
+        }
+        return CST_OK;
+    }
+    if (strspn(spec, "0123456789") == strlen(spec)) {
+        unsigned long i = strtoul(spec, NULL, 10);
+        if (i < n) {
+            *pick = i;
+            return CST_OK;
+        }
+        return cst_fail(CST_NO_DEVICE, "device %s: there are %zu, numbered from 0 (see `castor devices`)", spec, n);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (contains(list[i].name, spec) || contains(list[i].platform, spec)) {
+            *pick = i;
+            return CST_OK;
+        }
+    char names[1024] = "";
+    for (size_t i = 0, at = 0; i < n && at < sizeof names; i++)
+        at += (size_t)snprintf(names + at, sizeof names - at, "%s%s", i ? ", " : "", list[i].name);
+    return cst_fail(CST_NO_DEVICE, "device \"%s\": no platform or device has it in its name; there is: %s", spec, names);
+}
+
+static void CL_CALLBACK context_error(const char *info, const void *priv, size_t cb, void *user)
+{
+    (void)priv, (void)cb, (void)user;
+    cst_log(CST_LOG_DEBUG, "OpenCL: %s", info);
+}
+
+cst_status cst_device_open(cst_device **out, const char *spec, int profile)
+{
+    cst_device_info *list;
+    size_t n, pick = 0;
+    cst_device *dev = NULL;
+    cl_int err;
+    CST_TRY(cst_device_list(&list, &n));
+    cst_status st;
+    CST_GO(cst_device_choose(&pick, list, n, spec), out);
+    dev = calloc(1, sizeof *dev);
+    if (!dev) {
+        st = cst_fail(CST_NO_MEMORY, "device");
+        goto out;
+    }
+    dev->info = list[pick];
+    dev->profile = profile;
+    dev->is_cpu = (dev->info.type & CL_DEVICE_TYPE_CPU) != 0;
+    int gpu_shape = !dev->is_cpu || getenv("CASTOR_GPU_SHAPE") != NULL; /* the tests run both shapes on a CPU */
+    dev->vec = gpu_shape ? 4 : 16;
+    dev->group = 1;
+    if (gpu_shape)
+        while (dev->group < 128 && (size_t)dev->group * 2 <= dev->info.max_group) dev->group *= 2;
+    cl_context_properties props[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)dev->info.platform_id, 0};
+    dev->context = clCreateContext(props, 1, &dev->info.id, context_error, NULL, &err);
+    CST_GO(cst_cl(err, "clCreateContext"), out);
+    cl_command_queue_properties q = profile ? CL_QUEUE_PROFILING_ENABLE : 0;
+    cl_command_queue *queues[] = {&dev->compute, &dev->up, &dev->down};
+    for (int i = 0; i < 3; i++) {
+        *queues[i] = clCreateCommandQueue(dev->context, dev->info.id, q, &err);
+        CST_GO(cst_cl(err, "clCreateCommandQueue"), out);
+    }
+    CST_GO(cst_program_table_create(&dev->programs), out);
+    *out = dev;
+    dev = NULL;
+out:
+    cst_device_close(dev);
+    free(list);
+    return st;
+}
+
+void cst_device_close(cst_device *dev)
+{
+    if (!dev) return;
+    cl_command_queue queues[] = {dev->compute, dev->up, dev->down};
+    for (int i = 0; i < 3; i++)
+        if (queues[i]) {
+            clFinish(queues[i]);
+            clReleaseCommandQueue(queues[i]);
+        }
+    cst_program_table_free(dev->programs);
+    if (dev->context) clReleaseContext(dev->context);
+    free(dev);
+}
+
+const char *cst_device_type_name(cl_device_type t)
+{
+    static const char *const name[] = {"other", "CPU", "accelerator", "GPU"};
+    return name[rank(t)];
+}
+
+static const struct {
+    cl_int code;
+    const char *name;
+} cl_errors[] = {
+#define E(x) {x, #x}
+    E(CL_DEVICE_NOT_FOUND), E(CL_DEVICE_NOT_AVAILABLE), E(CL_COMPILER_NOT_AVAILABLE),
+    E(CL_MEM_OBJECT_ALLOCATION_FAILURE), E(CL_OUT_OF_RESOURCES), E(CL_OUT_OF_HOST_MEMORY),
+    E(CL_PROFILING_INFO_NOT_AVAILABLE), E(CL_MEM_COPY_OVERLAP), E(CL_BUILD_PROGRAM_FAILURE), E(CL_MAP_FAILURE),
+    E(CL_MISALIGNED_SUB_BUFFER_OFFSET), E(CL_EXEC_STATUS_ERROR_FOR_EVENTS_IN_WAIT_LIST), E(CL_INVALID_VALUE),
+    E(CL_INVALID_PLATFORM), E(CL_INVALID_DEVICE), E(CL_INVALID_CONTEXT), E(CL_INVALID_COMMAND_QUEUE),
+    E(CL_INVALID_MEM_OBJECT), E(CL_INVALID_BINARY), E(CL_INVALID_BUILD_OPTIONS), E(CL_INVALID_PROGRAM),
+    E(CL_INVALID_KERNEL_NAME), E(CL_INVALID_KERNEL), E(CL_INVALID_ARG_INDEX), E(CL_INVALID_ARG_VALUE),
+    E(CL_INVALID_ARG_SIZE), E(CL_INVALID_KERNEL_ARGS), E(CL_INVALID_WORK_DIMENSION), E(CL_INVALID_WORK_GROUP_SIZE),
+    E(CL_INVALID_WORK_ITEM_SIZE), E(CL_INVALID_EVENT_WAIT_LIST), E(CL_INVALID_EVENT), E(CL_INVALID_OPERATION),
+    E(CL_INVALID_BUFFER_SIZE), E(CL_INVALID_GLOBAL_WORK_SIZE), E(CL_INVALID_PROGRAM_EXECUTABLE),
+#undef E
+};
+
+cst_status cst_cl(cl_int err, const char *call)
+{
+    if (err == CL_SUCCESS) return CST_OK;
+    const char *name = "unknown error";
+    for (size_t i = 0; i < sizeof cl_errors / sizeof *cl_errors; i++)
+        if (cl_errors[i].code == err) name = cl_errors[i].name;
+    return cst_fail(CST_DEVICE, "%s: %s (%d)", call, name, (int)err);
+}

@@ -1,0 +1,69 @@
+/* Devices: what there is, which one to use, and what it can do. */
+#ifndef CST_DEVICE_DEVICE_H
+#define CST_DEVICE_DEVICE_H
+
+#ifndef CL_TARGET_OPENCL_VERSION
+#define CL_TARGET_OPENCL_VERSION 120
+#endif
+#include <CL/cl.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct cst_device_info {
+    cl_platform_id platform_id;
+    cl_device_id id;
+    int index;               /* position in the list of all devices, what --device N means */
+    char platform[128], name[256], vendor[128], driver[128], version[128], c_version[128];
+    cl_device_type type;
+    uint64_t mem_bytes;      /* global memory as reported */
+    uint64_t max_alloc;      /* largest single buffer as reported, bytes */
+    uint64_t local_bytes;    /* work-group local memory */
+    uint64_t cache_bytes;    /* last-level cache as reported */
+    uint32_t units;          /* compute units */
+    uint32_t clock_mhz;
+    size_t max_group;        /* largest work-group */
+    size_t align;            /* sub-buffer alignment in bytes */
+    int fp16, fp64;          /* arithmetic in these types */
+    int exact_divide;        /* correctly rounded fp32 divide and square root */
+    int unified;             /* device and host share their memory */
+} cst_device_info;
+
+/* A device in use: its context, its three in-order queues and the shape its kernels take. */
+typedef struct cst_device {
+    cst_device_info info;
+    cl_context context;
+    cl_command_queue compute, up, down;
+    int is_cpu;              /* one work-item per group and wide vectors, instead of work-groups */
+    int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
+    int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
+    int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
+    struct cst_program_table *programs; /* built kernels, see program.h */
+} cst_device;
+
+/* Settings that runtimes read at their first call (POCL_AFFINITY=1). Call before any other function here,
+ * early in main; never overrides what the user has set. */
+void cst_device_prepare(void);
+
+/* All devices of all platforms, platforms without devices left out. *list is malloc'd, the caller frees
+ * it; *n may be 0, which is not an error. */
+cst_status cst_device_list(cst_device_info **list, size_t *n);
+
+/* Pick from a list. spec: NULL or "" = the GPU with most memory, else an accelerator, else a CPU; a number
+ * = index; otherwise a part of the platform's or the device's name, upper or lower case. NO_DEVICE names
+ * what there is. */
+cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n, const char *spec);
+
+/* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. */
+cst_status cst_device_open(cst_device **out, const char *spec, int profile);
+/* Wait for its queues, release everything. NULL is fine. */
+void cst_device_close(cst_device *dev);
+
+/* "GPU", "CPU", "accelerator". */
+const char *cst_device_type_name(cl_device_type type);
+/* CST_DEVICE with a detail that names the call and OpenCL's error ("clBuildProgram: CL_OUT_OF_RESOURCES
+ * (-5)"); CL_SUCCESS gives CST_OK. */
+cst_status cst_cl(cl_int err, const char *call);
+
+#endif

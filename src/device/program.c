@@ -1,0 +1,168 @@
+#include "device/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "device/cache.h"
+#include "device/source.h"
+
+typedef struct program {
+    struct program *next;
+    char *file, *options, *source;
+    cl_program handle;
+    int unsaved;
+    cst_kernel *kernels[32];
+    int nkernels;
+} program;
+
+struct cst_program_table {
+    program *first;
+};
+
+cst_status cst_program_table_create(cst_program_table **out)
+{
+    *out = calloc(1, sizeof **out);
+    return *out ? CST_OK : cst_fail(CST_NO_MEMORY, "program table");
+}
+
+static void kernel_free(cst_kernel *k)
+{
+    if (!k) return;
+    if (k->handle) clReleaseKernel(k->handle);
+    if (k->args) free(k->arg_name[0]);
+    free((char *)k->name);
+    free(k);
+}
+
+static void program_free(program *p)
+{
+    if (!p) return;
+    for (int i = 0; i < p->nkernels; i++) kernel_free(p->kernels[i]);
+    if (p->handle) clReleaseProgram(p->handle);
+    free(p->file);
+    free(p->options);
+    free(p->source);
+    free(p);
+}
+
+void cst_program_table_free(cst_program_table *t)
+{
+    if (!t) return;
+    while (t->first) {
+        program *p = t->first;
+        t->first = p->next;
+        program_free(p);
+    }
+    free(t);
+}
+
+static cst_status build_failed(cst_device *dev, const program *p, cl_int err)
+{
+    size_t n = 0;
+    char *log = NULL;
+    clGetProgramBuildInfo(p->handle, dev->info.id, CL_PROGRAM_BUILD_LOG, 0, NULL, &n);
+    if (n && (log = calloc(1, n + 1)))
+        clGetProgramBuildInfo(p->handle, dev->info.id, CL_PROGRAM_BUILD_LOG, n, log, NULL);
+    cst_status st = cst_fail(CST_BUILD, "cl/%s.cl doesn't build on \"%s\" (error %d) with options \"%s\"; the compiler says:\n%.1200s",
+                             p->file, dev->info.name, (int)err, p->options, log ? log : "(nothing)");
+    free(log);
+    return st;
+}
+
+static cst_status program_build(program *p, cst_device *dev)
+{
+    cl_int err;
+    p->handle = cst_cache_load(dev, p->source, p->options);
+    if (p->handle) {
+        if (clBuildProgram(p->handle, 1, &dev->info.id, p->options, NULL, NULL) == CL_SUCCESS) return CST_OK;
+        clReleaseProgram(p->handle); /* a binary this driver doesn't take: build anew */
+        p->handle = NULL;
+    }
+    cst_log(CST_LOG_INFO, "building cl/%s.cl for %s (first use; kept for later runs)", p->file, dev->info.name);
+    const char *text = p->source;
+    p->handle = clCreateProgramWithSource(dev->context, 1, &text, NULL, &err);
+    CST_TRY(cst_cl(err, "clCreateProgramWithSource"));
+    err = clBuildProgram(p->handle, 1, &dev->info.id, p->options, NULL, NULL);
+    if (err != CL_SUCCESS) return build_failed(dev, p, err);
+    p->unsaved = 1;
+    return CST_OK;
+}
+
+static cst_status program_get(program **out, cst_device *dev, const char *file, const char *options)
+{
+    char all[512];
+    int n = snprintf(all, sizeof all, "-DWG=%d -DVW=%d%s%s%s", dev->group, dev->vec,
+                     dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
+                     options ? options : "");
+    if (n < 0 || (size_t)n >= sizeof all) return cst_fail(CST_STATE, "options of cl/%s.cl are too long", file);
+    for (program *p = dev->programs->first; p; p = p->next)
+        if (!strcmp(p->file, file) && !strcmp(p->options, all)) {
+            *out = p;
+            return CST_OK;
+        }
+    program *p = calloc(1, sizeof *p);
+    if (!p || !(p->file = strdup(file)) || !(p->options = strdup(all))) {
+        program_free(p);
+        return cst_fail(CST_NO_MEMORY, "cl/%s.cl", file);
+    }
+    cst_status st;
+    CST_GO(cst_source_get(&p->source, file), fail);
+    CST_GO(program_build(p, dev), fail);
+    p->next = dev->programs->first;
+    dev->programs->first = p;
+    *out = p;
+    return CST_OK;
+fail:
+    program_free(p);
+    return st;
+}
+
+cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options)
+{
+    program *p;
+    CST_TRY(program_get(&p, dev, file, options));
+    for (int i = 0; i < p->nkernels; i++)
+        if (!strcmp(p->kernels[i]->name, name)) {
+            *out = p->kernels[i];
+            return CST_OK;
+        }
+    if (p->nkernels == 32) return cst_fail(CST_STATE, "cl/%s.cl has more than 32 kernels", file);
+    cst_kernel *k = calloc(1, sizeof *k);
+    cl_int err;
+    cst_status st;
+    if (!k || !(k->name = strdup(name))) {
+        free(k);
+        return cst_fail(CST_NO_MEMORY, "kernel %s", name);
+    }
+    k->file = p->file;
+    CST_GO(cst_source_arguments(k->arg_name, k->arg_buffer, &k->args, p->source, name), fail);
+    k->handle = clCreateKernel(p->handle, name, &err);
+    if (err != CL_SUCCESS) {
+        cst_cl(err, "clCreateKernel");
+        st = cst_fail_in(CST_DEVICE, "kernel %s of cl/%s.cl", name, file);
+        goto fail;
+    }
+    p->kernels[p->nkernels++] = k;
+    *out = k;
+    return CST_OK;
+fail:
+    kernel_free(k);
+    return st;
+}
+
+void cst_program_save(cst_device *dev)
+{
+    for (program *p = dev->programs->first; p; p = p->next)
+        if (p->unsaved) {
+            cst_cache_store(dev, p->source, p->options, p->handle);
+            p->unsaved = 0;
+        }
+}
+
+void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user), void *user)
+{
+    for (program *p = dev->programs->first; p; p = p->next)
+        for (int i = 0; i < p->nkernels; i++) f(p->kernels[i], user);
+}

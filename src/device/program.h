@@ -1,0 +1,40 @@
+/* Kernels: built on first use from the embedded source, kept for the device's life, and cached on disk.
+ *
+ * The disk cache lies in $CASTOR_CACHE_DIR, else $XDG_CACHE_HOME/castor, else ~/.cache/castor. A program's
+ * file is keyed by its source, options, device, driver and platform; it is written under a temporary name
+ * and renamed, and a damaged or refused one only costs a rebuild. Binaries are saved by
+ * cst_program_save, after the kernels have run once, because PoCL compiles at the first launch.
+ */
+#ifndef CST_DEVICE_PROGRAM_H
+#define CST_DEVICE_PROGRAM_H
+
+#include "device/device.h"
+
+typedef struct cst_kernel {
+    cl_kernel handle;
+    const char *file, *name;   /* "layer_norm", "layer_norm_forward" */
+    char *arg_name[32];        /* formal arguments in order, as cst_source_arguments tells them */
+    int arg_buffer[32];        /* a memory object and an offset */
+    int args;
+    uint64_t launches, time_ns; /* counted when the device keeps times */
+} cst_kernel;
+
+/* Kernel `name` of cl/<file>.cl, built with `options` ("-DBLOCK=64"; NULL: none) besides the ones every
+ * build gets (-DWG, -DVW, exact division where the device has it). Borrowed: lives as long as dev. BUILD
+ * when it doesn't compile; the detail names device, kernel, options and the compiler's first lines. */
+cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options);
+
+/* Save every program that was built from source since the last call. Failure to write is no error. */
+void cst_program_save(cst_device *dev);
+
+/* Call f for every kernel in use (for reports of time). */
+void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user), void *user);
+
+/* The folder of the disk cache, malloc'd; NULL when no folder can be told (no HOME). */
+char *cst_cache_dir(void);
+
+typedef struct cst_program_table cst_program_table;
+cst_status cst_program_table_create(cst_program_table **out);
+void cst_program_table_free(cst_program_table *t);
+
+#endif

@@ -1,0 +1,198 @@
+#include "memory/launch.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "memory/internal.h"
+
+/* Times of launches not collected yet; only while measuring, one device at a time. */
+static struct {
+    cl_event event;
+    cst_kernel *k;
+} pending[512];
+static int npending;
+
+void cst_launch_begin(cst_launch *l, cst_mem *m, const char *file, const char *kernel, const char *options)
+{
+    l->m = m;
+    l->k = NULL;
+    l->name = kernel;
+    l->st = CST_OK;
+    l->given = 0;
+    l->next = l->uses = 0;
+    if (!m->planning) l->st = cst_kernel_get(&l->k, m->dev, file, kernel, options);
+}
+
+/* Formal argument `name`; callers mostly name them in order. -1 with l->st set when there is no such one. */
+static int find(cst_launch *l, const char *name, int buffer)
+{
+    const cst_kernel *k = l->k;
+    for (int i = 0; i < k->args; i++) {
+        int a = (l->next + i) % k->args;
+        if (strcmp(k->arg_name[a], name)) continue;
+        if (k->arg_buffer[a] != buffer || l->given & 1u << a) break;
+        l->given |= 1u << a;
+        l->next = a + 1;
+        return a;
+    }
+    l->st = cst_fail(CST_STATE, "kernel %s: argument \"%s\" isn't there, is given twice or is of another kind", l->name, name);
+    return -1;
+}
+
+/* Index for clSetKernelArg: a buffer takes two. */
+static cl_uint position(const cst_kernel *k, int a)
+{
+    cl_uint n = (cl_uint)a;
+    for (int i = 0; i < a; i++) n += (cl_uint)k->arg_buffer[i];
+    return n;
+}
+
+static void scalar(cst_launch *l, const char *name, size_t size, const void *v)
+{
+    if (l->st != CST_OK || !l->k) return;
+    int a = find(l, name, 0);
+    if (a < 0) return;
+    l->st = cst_cl(clSetKernelArg(l->k->handle, position(l->k, a), size, v), "clSetKernelArg");
+    if (l->st != CST_OK) cst_fail_in(l->st, "kernel %s, argument %s", l->name, name);
+}
+
+static void tensor(cst_launch *l, const char *name, cst_tensor *t, int64_t at, cst_access access)
+{
+    if (l->st != CST_OK) return;
+    int a = l->k ? find(l, name, 1) : 0;
+    if (a < 0) return;
+    if (!t) {
+        cl_ulong zero = 0;
+        if (!l->k) return;
+        cl_int err = clSetKernelArg(l->k->handle, position(l->k, a), sizeof(cl_mem), NULL);
+        if (err == CL_SUCCESS) err = clSetKernelArg(l->k->handle, position(l->k, a) + 1, sizeof zero, &zero);
+        l->st = cst_cl(err, "clSetKernelArg");
+        return;
+    }
+    if (at < 0 || at > cst_tensor_count(t)) {
+        l->st = cst_fail(CST_STATE, "kernel %s: %s starts at element %" PRId64 " of %" PRId64, l->name, t->name, at, cst_tensor_count(t));
+        return;
+    }
+    if (l->uses == 16) {
+        l->st = cst_fail(CST_STATE, "kernel %s: more than 16 tensors", l->name);
+        return;
+    }
+    l->use[l->uses] = (cst_use){t, access, NULL, 0};
+    l->use_at[l->uses] = at;
+    l->use_arg[l->uses++] = a;
+}
+
+void cst_launch_read(cst_launch *l, const char *name, const cst_tensor *t, int64_t at)
+{
+    tensor(l, name, (cst_tensor *)t, at, CST_READ);
+}
+
+void cst_launch_write(cst_launch *l, const char *name, cst_tensor *t, int64_t at)
+{
+    tensor(l, name, t, at, CST_WRITE);
+}
+
+void cst_launch_update(cst_launch *l, const char *name, cst_tensor *t, int64_t at)
+{
+    tensor(l, name, t, at, CST_UPDATE);
+}
+
+void cst_launch_int(cst_launch *l, const char *name, int64_t v)
+{
+    cl_int x = (cl_int)v;
+    if (l->st == CST_OK && x != v) l->st = cst_fail(CST_STATE, "kernel %s: %s = %" PRId64 " doesn't fit an int", l->name, name, v);
+    scalar(l, name, sizeof x, &x);
+}
+
+void cst_launch_uint(cst_launch *l, const char *name, uint32_t v)
+{
+    cl_uint x = v;
+    scalar(l, name, sizeof x, &x);
+}
+
+void cst_launch_ulong(cst_launch *l, const char *name, uint64_t v)
+{
+    cl_ulong x = v;
+    scalar(l, name, sizeof x, &x);
+}
+
+void cst_launch_float(cst_launch *l, const char *name, float v)
+{
+    cl_float x = v;
+    scalar(l, name, sizeof x, &x);
+}
+
+static cst_status bind_tensors(cst_launch *l)
+{
+    for (int i = 0; i < l->uses; i++) {
+        const cst_use *u = &l->use[i];
+        cl_uint pos = position(l->k, l->use_arg[i]);
+        cl_ulong at = u->offset / cst_type_size(u->t->type) + (cl_ulong)l->use_at[i];
+        cl_int err = clSetKernelArg(l->k->handle, pos, sizeof u->mem, &u->mem);
+        if (err == CL_SUCCESS) err = clSetKernelArg(l->k->handle, pos + 1, sizeof at, &at);
+        CST_TRY(cst_cl(err, "clSetKernelArg"));
+    }
+    return CST_OK;
+}
+
+cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const size_t *group)
+{
+    cst_mem *m = l->m;
+    cl_event wait[32], event = NULL;
+    cl_uint nwait = 0;
+    if (l->st != CST_OK) return l->st;
+    if (l->k && l->given != (l->k->args == 32 ? ~0u : (1u << l->k->args) - 1))
+        for (int a = 0; a < l->k->args; a++)
+            if (!(l->given & 1u << a)) return cst_fail(CST_STATE, "kernel %s: argument \"%s\" was not given", l->name, l->k->arg_name[a]);
+    CST_TRY(cst_mem_acquire(m, l->name, l->use, l->uses, wait, &nwait));
+    cst_status st = CST_OK;
+    int empty = 0;
+    for (int i = 0; i < dims; i++) empty |= !global[i];
+    if (l->k && !empty) {
+        CST_GO(bind_tensors(l), out);
+        cl_int err = clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, NULL, global, group, nwait,
+                                            nwait ? wait : NULL, m->dev->profile ? &event : NULL);
+        CST_GO(cst_cl(err, "clEnqueueNDRangeKernel"), out);
+        l->k->launches++;
+        if (event) {
+            if (npending == 512) CST_GO(cst_launch_collect(m), out);
+            pending[npending].event = event;
+            pending[npending++].k = l->k;
+        }
+    }
+out:
+    for (cl_uint i = 0; i < nwait; i++) clReleaseEvent(wait[i]);
+    cst_mem_release(m, l->use, l->uses);
+    return st == CST_OK ? st : cst_fail_in(st, "kernel %s", l->name);
+}
+
+cst_status cst_launch_collect(cst_mem *m)
+{
+    cst_status st = cst_cl(clFinish(m->dev->compute), "clFinish");
+    for (int i = 0; i < npending; i++) {
+        cl_ulong start = 0, end = 0;
+        clGetEventProfilingInfo(pending[i].event, CL_PROFILING_COMMAND_START, sizeof start, &start, NULL);
+        clGetEventProfilingInfo(pending[i].event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
+        pending[i].k->time_ns += end - start;
+        clReleaseEvent(pending[i].event);
+    }
+    npending = 0;
+    return st;
+}
+
+size_t cst_round_up(size_t a, size_t b)
+{
+    return (a + b - 1) / b * b;
+}
+
+cst_status cst_expect(const char *op, const cst_tensor *t, cst_type type, int rank, int64_t d0, int64_t d1)
+{
+    if (!t) return CST_OK;
+    if (t->type != type)
+        return cst_fail(CST_UNSUPPORTED, "%s: %s is %s; %s is what this operator takes", op, t->name, cst_type_name(t->type), cst_type_name(type));
+    if (t->rank != rank || (d0 && t->dim[0] != d0) || (d1 && t->dim[1] != d1))
+        return cst_fail(CST_USAGE, "%s: %s is %d-d [%" PRId64 ", %" PRId64 "]; %d-d [%" PRId64 ", %" PRId64 "] wanted", op, t->name,
+                        t->rank, t->dim[0], t->dim[1], rank, d0, d1);
+    return CST_OK;
+}

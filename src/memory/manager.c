@@ -1,0 +1,357 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "memory/internal.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+
+const char *cst_class_name(cst_class c)
+{
+    static const char *const name[] = {
+#define X(n, text) text,
+        CST_CLASS_LIST(X)
+#undef X
+    };
+    return (unsigned)c < CST_CLASS_COUNT ? name[c] : "?";
+}
+
+/* Does this device compute in the memory that the host uses as well? */
+static int in_host_memory(const cst_device *dev)
+{
+    return dev->is_cpu || dev->info.unified;
+}
+
+/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
+static uint64_t host_available(void)
+{
+    char line[256];
+    unsigned long long kb = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f) return 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1) break;
+    fclose(f);
+    return (uint64_t)kb * 1024;
+}
+
+uint64_t cst_mem_default_budget(const cst_device *dev)
+{
+    uint64_t b = dev->info.mem_bytes / 10 * 9, room = host_available() / 2;
+    if (b > 600 * MIB) b -= 300 * MIB;
+    if (in_host_memory(dev) && room) b = room;
+    return b;
+}
+
+cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget)
+{
+    uint64_t most = dev->info.mem_bytes;
+    if (in_host_memory(dev) && host_available() > most) most = host_available(); /* PoCL's own figure wanders */
+    if (!budget) budget = cst_mem_default_budget(dev);
+    if (budget > most)
+        return cst_fail(CST_USAGE, "device memory of %.1f MiB asked for; \"%s\" has %.1f MiB", (double)budget / MIB,
+                        dev->info.name, (double)most / MIB);
+    cst_mem *m = calloc(1, sizeof *m);
+    if (!m) return cst_fail(CST_NO_MEMORY, "memory manager");
+    m->dev = dev;
+    m->stats.budget = budget;
+    /* At most 4 GiB a slab: CLBlast's kernels count elements in 32-bit integers. */
+    uint64_t slab = dev->info.max_alloc < 4 * GIB ? dev->info.max_alloc : 4 * GIB;
+    cst_arena_init(&m->arena, dev->info.align > 256 ? dev->info.align : 256, slab);
+    *out = m;
+    return CST_OK;
+}
+
+static void release_buffers(cst_mem *m)
+{
+    for (int i = 0; i < m->arena.slabs; i++)
+        if (m->buffer[i]) clReleaseMemObject(m->buffer[i]);
+    free(m->buffer);
+    m->buffer = NULL;
+    if (m->scratch) clReleaseMemObject(m->scratch);
+    m->scratch = NULL;
+    m->scratch_bytes = 0;
+    cst_arena_clear(&m->arena);
+    m->stats.reserved = 0;
+}
+
+cst_status cst_mem_free(cst_mem *m)
+{
+    if (!m) return CST_OK;
+    cst_status st = cst_mem_finish(m);
+    if (st == CST_OK && m->acquired) st = cst_fail(CST_STATE, "%d tensors were acquired and not released", m->acquired);
+    if (st == CST_OK && m->first) st = cst_fail(CST_STATE, "tensor %s was not freed", m->first->name);
+    while (m->first) {
+        m->first->pins = 0;
+        cst_tensor_free(m->first);
+    }
+    release_buffers(m);
+    while (m->host) cst_host_free(m, m->host->p);
+    free(m);
+    return st;
+}
+
+cst_device *cst_mem_device(const cst_mem *m)
+{
+    return m->dev;
+}
+
+void cst_mem_get_stats(const cst_mem *m, cst_mem_stats *s)
+{
+    *s = m->stats;
+    s->slabs = (uint64_t)m->arena.slabs;
+}
+
+cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
+{
+    cl_int err;
+    if (m->stats.reserved + bytes > m->stats.budget)
+        return cst_fail(CST_OVER_BUDGET, "%.1f MiB more than the %.1f MiB in use, with a budget of %.1f MiB",
+                        (double)bytes / MIB, (double)m->stats.reserved / MIB, (double)m->stats.budget / MIB);
+    uint64_t room = host_available();
+    if (in_host_memory(m->dev) && room && bytes + 128 * MIB > room) /* PoCL would abort the process later */
+        return cst_fail(CST_DEVICE, "the machine has %.1f MiB left, %.1f MiB are needed for \"%s\"; lower --device-mem",
+                        (double)room / MIB, (double)bytes / MIB, m->dev->info.name);
+    cl_mem b = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE, bytes, NULL, &err);
+    if (err == CL_SUCCESS) {
+        err = clEnqueueMigrateMemObjects(m->dev->compute, 1, &b, CL_MIGRATE_MEM_OBJECT_CONTENT_UNDEFINED, 0, NULL, NULL);
+        if (err == CL_SUCCESS) err = clFinish(m->dev->compute);
+        if (err != CL_SUCCESS) clReleaseMemObject(b);
+    }
+    if (err != CL_SUCCESS) {
+        cst_cl(err, "clCreateBuffer");
+        return cst_fail_in(CST_DEVICE, "\"%s\" refuses %.1f MiB beside %.1f MiB in use; lower --device-mem", m->dev->info.name,
+                           (double)bytes / MIB, (double)m->stats.reserved / MIB);
+    }
+    m->stats.reserved += bytes;
+    if (m->stats.reserved > m->stats.reserved_peak) m->stats.reserved_peak = m->stats.reserved;
+    *out = b;
+    return CST_OK;
+}
+
+/* A new slab that holds at least `bytes`: a round size where the budget allows. */
+static cst_status grow(cst_mem *m, size_t bytes)
+{
+    size_t need = cst_arena_round(&m->arena, bytes), size = need < 32 * MIB ? 32 * MIB : need;
+    if (m->planning) size = need > m->arena.max_slab ? need : m->arena.max_slab;
+    else if (m->stats.reserved + size > m->stats.budget) size = need;
+    cl_mem *more = realloc(m->buffer, (size_t)(m->arena.slabs + 1) * sizeof *more), b = NULL;
+    if (!more) return cst_fail(CST_NO_MEMORY, "slab");
+    m->buffer = more;
+    if (!m->planning) CST_TRY(cst_mem_buffer(m, &b, size));
+    m->buffer[m->arena.slabs] = b;
+    cst_status st = cst_arena_add(&m->arena, size);
+    if (st != CST_OK && b) {
+        clReleaseMemObject(b);
+        m->stats.reserved -= size;
+    }
+    return st;
+}
+
+cst_status cst_tensor_place(cst_tensor *t)
+{
+    cst_mem *m = t->mem;
+    if (t->state == CST_TENSOR_DEVICE) return CST_OK;
+    size_t bytes = cst_tensor_extent(t), offset;
+    if (!cst_arena_place(&m->arena, bytes, &t->slab, &offset)) {
+        cst_status st = grow(m, bytes);
+        if (st != CST_OK) return cst_fail_in(st, "%s", t->name);
+        if (!cst_arena_place(&m->arena, bytes, &t->slab, &offset)) return cst_fail(CST_STATE, "%s: no room in a new slab", t->name);
+    }
+    t->offset = offset + (bytes - t->bytes) / 2;
+    t->state = CST_TENSOR_DEVICE;
+    cst_mem_stats *s = &m->stats;
+    s->used += cst_arena_round(&m->arena, bytes);
+    if (s->used > s->used_peak) s->used_peak = s->used;
+    s->class_used[t->cls] += t->bytes;
+    if (s->class_used[t->cls] > s->class_peak[t->cls]) s->class_peak[t->cls] = s->class_used[t->cls];
+    return m->guard && !m->planning ? cst_guard_fill(t) : CST_OK;
+}
+
+void cst_tensor_drop(cst_tensor *t)
+{
+    if (t->state == CST_TENSOR_EMPTY) return;
+    cst_mem *m = t->mem;
+    cst_mem_wait(&t->uploaded); /* its place may be written again by another queue's command */
+    cst_mem_wait(&t->downloaded);
+    size_t bytes = cst_tensor_extent(t);
+    cst_arena_remove(&m->arena, bytes, t->slab, t->offset - (bytes - t->bytes) / 2);
+    m->stats.used -= cst_arena_round(&m->arena, bytes);
+    m->stats.class_used[t->cls] -= t->bytes;
+    t->state = CST_TENSOR_EMPTY;
+}
+
+/* One event for everything the operator must wait for. */
+static cst_status order_before(cst_mem *m, cl_event *wait, cl_uint n)
+{
+    if (!n) return CST_OK;
+    return cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, n, wait, NULL), "clEnqueueMarkerWithWaitList");
+}
+
+static void put_event(cl_event *list, cl_uint *n, cl_event *e)
+{
+    if (!*e) return;
+    list[(*n)++] = *e;
+    *e = NULL;
+}
+
+cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_event *wait, cl_uint *nwait)
+{
+    cl_event own[32];
+    cl_uint count = 0;
+    int placed[16], np = 0;
+    cst_status st = CST_OK;
+    if (n > 16) return cst_fail(CST_STATE, "%s: more than 16 tensors", op);
+    for (int i = 0; i < n && st == CST_OK; i++) {
+        cst_tensor *t = use[i].t;
+        if (t->state == CST_TENSOR_DEVICE) continue;
+        if (use[i].access != CST_WRITE) st = cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, t->name);
+        else if ((st = cst_tensor_place(t)) != CST_OK) st = cst_fail_in(st, "%s", op);
+        else placed[np++] = i;
+    }
+    if (st != CST_OK) { /* nothing has changed */
+        while (np) cst_tensor_drop(use[placed[--np]].t);
+        return st;
+    }
+    for (int i = 0; i < n; i++) {
+        cst_tensor *t = use[i].t;
+        t->pins++;
+        use[i].mem = m->buffer[t->slab];
+        use[i].offset = t->offset;
+        put_event(wait ? wait : own, &count, &t->uploaded);
+        if (use[i].access != CST_READ) put_event(wait ? wait : own, &count, &t->downloaded);
+    }
+    m->acquired += n;
+    m->stats.acquires++;
+    if (wait) {
+        *nwait = count;
+        return CST_OK;
+    }
+    st = order_before(m, own, count);
+    for (cl_uint i = 0; i < count; i++) clReleaseEvent(own[i]);
+    if (st != CST_OK) cst_mem_release(m, use, n);
+    return st;
+}
+
+void cst_mem_release(cst_mem *m, cst_use *use, int n)
+{
+    for (int i = 0; i < n; i++) use[i].t->pins--;
+    m->acquired -= n;
+}
+
+cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out)
+{
+    *out = NULL;
+    if (m->planning) {
+        if (bytes > m->scratch_bytes) m->scratch_bytes = bytes;
+        return CST_OK;
+    }
+    if (bytes > m->scratch_bytes || !m->scratch) {
+        size_t old = m->scratch_bytes;
+        if (m->scratch) { /* released first: two at once may not fit */
+            CST_TRY(cst_mem_finish(m));
+            clReleaseMemObject(m->scratch);
+            m->scratch = NULL;
+            m->scratch_bytes = 0;
+            m->stats.reserved -= old;
+            m->stats.class_used[CST_SCRATCH] -= old;
+        }
+        cst_status st = cst_mem_buffer(m, &m->scratch, bytes);
+        if (st != CST_OK) return cst_fail_in(st, "scratch of a matrix product");
+        m->scratch_bytes = bytes;
+        m->stats.class_used[CST_SCRATCH] += bytes;
+        if (m->stats.class_used[CST_SCRATCH] > m->stats.class_peak[CST_SCRATCH])
+            m->stats.class_peak[CST_SCRATCH] = m->stats.class_used[CST_SCRATCH];
+    }
+    *out = m->scratch;
+    return CST_OK;
+}
+
+cst_status cst_mem_plan_begin(cst_mem *m)
+{
+    for (cst_tensor *t = m->first; t; t = t->next)
+        if (t->state != CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s has storage already", t->name);
+    CST_TRY(cst_mem_finish(m));
+    if (m->scratch) m->stats.class_used[CST_SCRATCH] -= m->scratch_bytes;
+    release_buffers(m);
+    memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
+    m->stats.used_peak = 0;
+    m->planning = 1;
+    return CST_OK;
+}
+
+uint64_t cst_mem_plan_bytes(const cst_mem *m)
+{
+    uint64_t sum = m->scratch_bytes;
+    for (int i = 0; i < m->arena.slabs; i++) sum += m->arena.slab[i].high;
+    return sum;
+}
+
+cst_status cst_mem_plan_commit(cst_mem *m)
+{
+    uint64_t need = cst_mem_plan_bytes(m);
+    if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
+    if (need > m->stats.budget)
+        return cst_fail(CST_OVER_BUDGET, "%.1f MiB are needed, the budget is %.1f MiB", (double)need / MIB,
+                        (double)m->stats.budget / MIB);
+    cst_arena_fix(&m->arena);
+    m->planning = 0;
+    m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
+    for (int i = 0; i < m->arena.slabs; i++) CST_TRY(cst_mem_buffer(m, &m->buffer[i], m->arena.slab[i].capacity));
+    if (m->scratch_bytes) {
+        size_t bytes = m->scratch_bytes;
+        cl_mem scratch;
+        m->scratch_bytes = 0;
+        CST_TRY(cst_mem_scratch(m, bytes, &scratch));
+    }
+    return CST_OK;
+}
+
+int cst_mem_planning(const cst_mem *m)
+{
+    return m->planning;
+}
+
+cst_status cst_mem_finish(cst_mem *m)
+{
+    if (m->planning) return CST_OK;
+    cl_command_queue q[] = {m->dev->up, m->dev->compute, m->dev->down};
+    for (int i = 0; i < 3; i++) CST_TRY(cst_cl(clFlush(q[i]), "clFlush"));
+    for (int i = 0; i < 3; i++) CST_TRY(cst_cl(clFinish(q[i]), "clFinish"));
+    return CST_OK;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const cst_tensor *x = *(cst_tensor *const *)a, *y = *(cst_tensor *const *)b;
+    if (x->slab != y->slab) return x->slab < y->slab ? -1 : 1;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+cst_status cst_mem_check(const cst_mem *m)
+{
+    const cst_mem_stats *s = &m->stats;
+    uint64_t used = 0;
+    size_t n = 0;
+    if (s->used > s->reserved && !m->planning) return cst_fail(CST_STATE, "used %llu > reserved %llu", (unsigned long long)s->used, (unsigned long long)s->reserved);
+    if (s->reserved > s->budget) return cst_fail(CST_STATE, "reserved %llu > budget %llu", (unsigned long long)s->reserved, (unsigned long long)s->budget);
+    if (cst_arena_wrong(&m->arena) || m->arena.used != s->used) return cst_fail(CST_STATE, "the arena's books are wrong");
+    for (const cst_tensor *t = m->first; t; t = t->next) n += t->state == CST_TENSOR_DEVICE;
+    cst_tensor **live = malloc((n ? n : 1) * sizeof *live);
+    if (!live) return cst_fail(CST_NO_MEMORY, "check");
+    n = 0;
+    for (cst_tensor *t = m->first; t; t = t->next)
+        if (t->state == CST_TENSOR_DEVICE) {
+            used += cst_arena_round(&m->arena, cst_tensor_extent(t));
+            live[n++] = t;
+        }
+    qsort(live, n, sizeof *live, by_place);
+    cst_status st = used == s->used ? CST_OK : cst_fail(CST_STATE, "tensors use %llu bytes, the books say %llu", (unsigned long long)used, (unsigned long long)s->used);
+    for (size_t i = 1; i < n && st == CST_OK; i++)
+        if (live[i - 1]->slab == live[i]->slab && live[i - 1]->offset + live[i - 1]->bytes > live[i]->offset)
+            st = cst_fail(CST_STATE, "%s and %s overlap", live[i - 1]->name, live[i]->name);
+    free(live);
+    return st;
+}

@@ -1,0 +1,161 @@
+/* Device memory: one owner, one budget.
+ *
+ * A cst_mem owns every byte of device memory that the process uses on its device. It makes a few large
+ * buffers (slabs) and places tensors in them. A program that uses it
+ *     creates tensors                        cst_tensor_create
+ *     brackets each operator                 cst_mem_acquire ... enqueue on dev->compute ... cst_mem_release
+ *     moves data                             cst_tensor_write, cst_tensor_read and their async forms
+ * and nothing else makes device buffers. cst_launch (launch.h) does the bracketing for a single kernel.
+ *
+ * Contract:
+ *   1. used <= reserved <= budget at every moment; reserved is the sum of live buffers, and its peak is
+ *      what "device memory" means in every report.
+ *   2. Slabs are materialised when they are made, so that a device that hasn't got the memory says so
+ *      then. None is released before cst_mem_free (releasing waits for running kernels).
+ *   3. OVER_BUDGET changes nothing; the caller may free something, or raise the budget, and call again.
+ *   4. Between acquire and release a tensor stays where it is. All operators run on dev->compute, which
+ *      is in order; transfers run on dev->up and dev->down and are ordered against it by events.
+ *   5. Where a tensor lies never changes what is computed.
+ *
+ * Planning: between cst_mem_plan_begin and cst_mem_plan_commit nothing touches the device: acquire places
+ * tensors in an imaginary arena, launches are skipped, transfers are counted as nothing. The caller runs
+ * its step once like that; commit then makes slabs of exactly the size that the step needs, and the real
+ * step takes the same places.
+ *
+ * This room knows nothing of models, operators or training.
+ */
+#ifndef CST_MEMORY_MEMORY_H
+#define CST_MEMORY_MEMORY_H
+
+#include "device/device.h"
+
+typedef enum cst_type { CST_F32, CST_F16, CST_BF16, CST_I32, CST_U8, CST_TYPE_COUNT } cst_type;
+/* Bytes of one element, and "f32", "bf16" ... */
+size_t cst_type_size(cst_type t);
+const char *cst_type_name(cst_type t);
+
+/* What a tensor is for; memory is reported by class. */
+#define CST_CLASS_LIST(X) X(PARAM, "parameters") X(GRAD, "gradients") X(OPTIM, "optimizer") \
+    X(ACTIVATION, "activations") X(SCRATCH, "scratch") X(DATA, "data")
+typedef enum cst_class {
+#define X(name, text) CST_##name,
+    CST_CLASS_LIST(X)
+#undef X
+    CST_CLASS_COUNT
+} cst_class;
+const char *cst_class_name(cst_class c);
+
+typedef struct cst_mem cst_mem;
+
+typedef enum cst_tensor_state {
+    CST_TENSOR_EMPTY,  /* no storage; a WRITE gives it some */
+    CST_TENSOR_DEVICE  /* on the device */
+} cst_tensor_state;
+
+/* Fields may be read by anyone, written by this room only. */
+typedef struct cst_tensor {
+    cst_mem *mem;
+    char name[96];
+    cst_class cls;
+    cst_type type;
+    int rank;
+    int64_t dim[4];          /* row-major; unused dims are 1 */
+    size_t bytes;
+    cst_tensor_state state;
+    int pins;                /* acquires not yet released */
+    int slab;                /* where it lies, when state is DEVICE */
+    size_t offset;           /* bytes into the slab */
+    cl_event uploaded;       /* upload that the next operator must wait for, or NULL */
+    cl_event downloaded;     /* download that the next writer must wait for, or NULL */
+    struct cst_tensor *prev, *next;
+} cst_tensor;
+
+typedef enum cst_access {
+    CST_READ = 1,
+    CST_WRITE = 2,           /* overwritten whole; old content is lost */
+    CST_UPDATE = 3           /* read and written: accumulated into, or changed in place */
+} cst_access;
+
+/* One tensor of an operator; mem and offset are filled by acquire and valid until release. */
+typedef struct cst_use {
+    cst_tensor *t;
+    cst_access access;
+    cl_mem mem;
+    size_t offset;           /* bytes */
+} cst_use;
+
+typedef struct cst_mem_stats {
+    uint64_t budget, reserved, used, reserved_peak, used_peak; /* bytes on the device */
+    uint64_t class_used[CST_CLASS_COUNT], class_peak[CST_CLASS_COUNT];
+    uint64_t host_bytes, host_peak;      /* by cst_host_alloc */
+    uint64_t h2d_bytes, d2h_bytes;       /* enqueued so far */
+    uint64_t acquires, tensors, slabs;
+} cst_mem_stats;
+
+/* budget: bytes of device memory that may ever be live at once; 0 asks for cst_mem_default_budget. USAGE
+ * when it is more than the device has. dev must outlive *out. */
+cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget);
+/* Wait for the queues, release everything. STATE (and it is released all the same) when a tensor or an
+ * acquire is left over: the detail names one. */
+cst_status cst_mem_free(cst_mem *m);
+/* 90 % of the device's memory less 300 MB; half of the memory available now where the device computes in
+ * host memory, so that both sides fit the machine. */
+uint64_t cst_mem_default_budget(const cst_device *dev);
+cst_device *cst_mem_device(const cst_mem *m);
+void cst_mem_get_stats(const cst_mem *m, cst_mem_stats *s);
+/* Check the books (contract 1, no two live tensors overlap, free lists exact): STATE when they are wrong. */
+cst_status cst_mem_check(const cst_mem *m);
+
+/* Planning, see above. plan_begin: STATE unless no tensor has storage; earlier slabs and plans are dropped.
+ * plan_bytes: what the steps run so far need. plan_commit: OVER_BUDGET (detail: needed and budget) leaves
+ * the manager planning; OK makes the slabs. */
+cst_status cst_mem_plan_begin(cst_mem *m);
+uint64_t cst_mem_plan_bytes(const cst_mem *m);
+cst_status cst_mem_plan_commit(cst_mem *m);
+int cst_mem_planning(const cst_mem *m);
+
+/* A tensor without storage yet. dims: `rank` (1..4) sizes >= 1. */
+cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_type type, int rank, const int64_t *dims,
+                             const char *name, ...) CST_PRINTF(7, 8);
+/* Give it storage now (content undefined); nothing to do when it has some. */
+cst_status cst_tensor_place(cst_tensor *t);
+/* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
+void cst_tensor_drop(cst_tensor *t);
+/* Drop and free; NULL is fine. */
+void cst_tensor_free(cst_tensor *t);
+int64_t cst_tensor_count(const cst_tensor *t);
+
+/* Make n (<= 16) tensors resident for one operator. `op` names it in messages and traces. wait (room for
+ * 32 events) gets what the operator's first command must wait for; pass NULL to have this function order it
+ * itself (a marker on dev->compute). STATE when a READ or UPDATE meets an empty tensor. */
+cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_event *wait, cl_uint *nwait);
+void cst_mem_release(cst_mem *m, cst_use *use, int n);
+
+/* A buffer of at least `bytes` for a library that takes no offset (CLBlast). One per manager, shared by all
+ * callers in the order of dev->compute; inside the budget; grows outside of steps only when planned. */
+cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out);
+
+/* Transfers of `bytes` from `offset` bytes into the tensor. write makes an empty tensor's storage. The
+ * blocking forms return when the host memory may be used again. */
+cst_status cst_tensor_write(cst_tensor *t, size_t offset, const void *src, size_t bytes);
+cst_status cst_tensor_read(cst_tensor *t, size_t offset, void *dst, size_t bytes);
+/* The async forms return at once; src/dst stays untouched until *done is waited for. *done may be NULL on
+ * return (planning): cst_mem_wait takes that. done itself must not be NULL. */
+cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done);
+cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done);
+/* Wait for *done, release it, set it to NULL. */
+cst_status cst_mem_wait(cl_event *done);
+/* Wait until the device has nothing left to do. */
+cst_status cst_mem_finish(cst_mem *m);
+
+/* Host memory for transfers: huge pages, touched by all threads, registered with the driver where that
+ * makes it pinned. Freed by cst_host_free; NULL is fine there. */
+cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes);
+void cst_host_free(cst_mem *m, void *p);
+
+/* Test aid: put `bytes` of a known pattern before and after every tensor placed from now on;
+ * guards_check reads them back: STATE names the tensor whose border was written. */
+void cst_mem_set_guard(cst_mem *m, size_t bytes);
+cst_status cst_mem_guards_check(cst_mem *m);
+
+#endif

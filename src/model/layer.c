@@ -1,0 +1,223 @@
+#include "model/layer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "op/activation.h"
+#include "op/attention.h"
+#include "op/layer_norm.h"
+#include "op/linear.h"
+#include "op/residual.h"
+
+cst_tensor *cst_model_w(const cst_model *M, cst_role role, int layer)
+{
+    int id = cst_param_id(&M->config, role, layer);
+    return id < 0 ? NULL : M->w[id];
+}
+
+cst_tensor *cst_model_g(const cst_model *M, cst_role role, int layer)
+{
+    int id = cst_param_id(&M->config, role, layer);
+    return id < 0 || !M->g ? NULL : M->g[id];
+}
+
+cst_status cst_activation_tensor(cst_model *M, cst_tensor **out, int64_t rows, int64_t cols, const char *name)
+{
+    return cst_tensor_create(out, M->mem, CST_ACTIVATION, CST_F32, 2, (int64_t[]){rows, cols}, "%s", name);
+}
+
+static void drop(cst_tensor **t)
+{
+    cst_tensor_free(*t);
+    *t = NULL;
+}
+
+void cst_layer_clear(cst_layer *a)
+{
+    if (a->n1 == a->x) a->n1 = NULL;
+    cst_tensor **all[] = {&a->n1, &a->stats1, &a->q, &a->k, &a->v, &a->o, &a->lse, &a->s1, &a->h, &a->stats2, &a->u, &a->f, &a->s2};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) drop(all[i]);
+}
+
+/* Dropout of one of a layer's two places; NULL when there is none. */
+static const cst_dropout *dropout_at(cst_dropout *d, const cst_pass *p, int layer, int place)
+{
+    *d = (cst_dropout){p->dropout, p->seed, (uint32_t)(2 * layer + place), p->step};
+    return p->dropout > 0 ? d : NULL;
+}
+
+static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst_batch *b)
+{
+    int64_t n = b->rows * b->seq, d = M->config.hidden_size, heads = M->config.num_attention_heads;
+    cst_tensor **out[] = {&a->q, &a->k, &a->v};
+    static const cst_role w[] = {CST_ROLE_Q_WEIGHT, CST_ROLE_K_WEIGHT, CST_ROLE_V_WEIGHT};
+    static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
+    static const char *const name[] = {"q", "k", "v"};
+    for (int i = 0; i < 3; i++) {
+        CST_TRY(cst_activation_tensor(M, out[i], n, d, name[i]));
+        CST_TRY(cst_linear_forward(M->mem, *out[i], a->n1, cst_model_w(M, w[i], l), cst_model_w(M, bias[i], l)));
+    }
+    CST_TRY(cst_activation_tensor(M, &a->o, n, d, "attention"));
+    CST_TRY(cst_activation_tensor(M, &a->lse, n, heads, "log-sum-exp"));
+    CST_TRY(cst_attention_forward(M->mem, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq, heads));
+    CST_TRY(cst_activation_tensor(M, &a->s1, n, d, "s1"));
+    return cst_linear_forward(M->mem, a->s1, a->o, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), NULL);
+}
+
+/* out = fc2 act(fc1 h), without fc2's bias */
+static cst_status ffn_forward(cst_model *M, int l, cst_layer *a, cst_tensor *out)
+{
+    int64_t n = a->h->dim[0], ffn = M->config.ffn_dim;
+    cst_activation kind = M->config.activation_function;
+    CST_TRY(cst_activation_tensor(M, &a->f, n, ffn, "ffn"));
+    if (kind == CST_GELU) CST_TRY(cst_activation_tensor(M, &a->u, n, ffn, "ffn before activation"));
+    CST_TRY(cst_linear_forward(M->mem, a->f, a->h, cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), NULL));
+    CST_TRY(cst_activation_forward(M->mem, kind, a->f, a->u, a->f, cst_model_w(M, CST_ROLE_FC1_BIAS, l)));
+    return cst_linear_forward(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), NULL);
+}
+
+cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, const cst_batch *b, const cst_pass *p, int keep)
+{
+    int64_t n = b->rows * b->seq, d = M->config.hidden_size;
+    int pre = M->config.do_layer_norm_before;
+    float eps = (float)M->config.layer_norm_eps;
+    cst_tensor *g1 = cst_model_w(M, CST_ROLE_ATTN_NORM_WEIGHT, l), *b1 = cst_model_w(M, CST_ROLE_ATTN_NORM_BIAS, l);
+    cst_tensor *g2 = cst_model_w(M, CST_ROLE_FFN_NORM_WEIGHT, l), *b2 = cst_model_w(M, CST_ROLE_FFN_NORM_BIAS, l);
+    cst_tensor *out_bias = cst_model_w(M, CST_ROLE_OUT_BIAS, l), *fc2_bias = cst_model_w(M, CST_ROLE_FC2_BIAS, l);
+    cst_dropout d1, d2;
+    const cst_dropout *drop1 = dropout_at(&d1, p, l, 0), *drop2 = dropout_at(&d2, p, l, 1);
+    CST_TRY(cst_activation_tensor(M, &a->stats1, n, 2, "stats1"));
+    a->n1 = a->x;
+    if (pre) {
+        CST_TRY(cst_activation_tensor(M, &a->n1, n, d, "n1"));
+        CST_TRY(cst_layer_norm_forward(M->mem, a->n1, a->stats1, a->x, g1, b1, eps));
+    }
+    CST_TRY(attention_forward(M, l, a, b));
+    if (!keep) { /* evaluation: give back early what nothing needs any more */
+        if (pre) drop(&a->n1);
+        drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);
+    }
+    CST_TRY(cst_activation_tensor(M, &a->h, n, d, "h"));
+    CST_TRY(cst_activation_tensor(M, &a->stats2, n, 2, "stats2"));
+    CST_TRY(cst_layer_norm_residual_forward(M->mem, a->h, pre ? a->stats2 : a->stats1, a->s1, a->s1, out_bias, a->x,
+                                            pre ? g2 : g1, pre ? b2 : b1, eps, drop1));
+    if (pre) {
+        CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
+        CST_TRY(ffn_forward(M, l, a, *y));
+        CST_TRY(cst_residual_forward(M->mem, *y, *y, fc2_bias, a->s1, drop2));
+    } else {
+        CST_TRY(cst_activation_tensor(M, &a->s2, n, d, "s2"));
+        CST_TRY(ffn_forward(M, l, a, a->s2));
+        CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
+        CST_TRY(cst_layer_norm_residual_forward(M->mem, *y, a->stats2, a->s2, a->s2, fc2_bias, a->h, g2, b2, eps, drop2));
+    }
+    if (!keep) cst_layer_clear(a);
+    return CST_OK;
+}
+
+/* Gradients of a linear layer's weight and bias from that of its output. */
+static cst_status linear_params(cst_model *M, int l, cst_role weight, cst_role bias, const cst_tensor *dy, const cst_tensor *x)
+{
+    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, weight, l), dy, x));
+    return cst_linear_backward_bias(M->mem, cst_model_g(M, bias, l), dy);
+}
+
+/* The gradient in front of a dropout: dy itself when there is none, else a new tensor. */
+static cst_status through_dropout(cst_model *M, cst_tensor **dx, cst_tensor *dy, const cst_dropout *drop)
+{
+    *dx = dy;
+    if (!drop) return CST_OK;
+    CST_TRY(cst_activation_tensor(M, dx, dy->dim[0], dy->dim[1], "gradient before dropout"));
+    return cst_residual_backward(M->mem, *dx, dy, drop);
+}
+
+/* dh (+)= gradient through fc2 act(fc1 h) of ds, which is also read. dh may be ds. */
+static cst_status ffn_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dh, cst_tensor *ds, int accumulate, const cst_dropout *drop_at)
+{
+    cst_activation kind = M->config.activation_function;
+    cst_tensor *dz = NULL, *df = NULL;
+    cst_status st;
+    CST_GO(through_dropout(M, &dz, ds, drop_at), out);
+    CST_GO(linear_params(M, l, CST_ROLE_FC2_WEIGHT, CST_ROLE_FC2_BIAS, dz, a->f), out);
+    CST_GO(cst_activation_tensor(M, &df, dz->dim[0], M->config.ffn_dim, "gradient of ffn"), out);
+    CST_GO(cst_linear_backward_input(M->mem, df, dz, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), 0), out);
+    CST_GO(cst_activation_backward(M->mem, kind, df, df, kind == CST_GELU ? a->u : a->f), out);
+    drop(&a->f), drop(&a->u);
+    CST_GO(linear_params(M, l, CST_ROLE_FC1_WEIGHT, CST_ROLE_FC1_BIAS, df, a->h), out);
+    drop(&a->h);
+    st = cst_linear_backward_input(M->mem, dh, df, cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), accumulate);
+out:
+    if (dz != ds) cst_tensor_free(dz);
+    cst_tensor_free(df);
+    return st;
+}
+
+/* dn (+)= gradient through the attention block of ds1, which is also read. dn may be ds1. */
+static cst_status attention_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dn, cst_tensor *ds1, int accumulate,
+                                     const cst_dropout *drop_at, const cst_batch *b)
+{
+    int64_t n = ds1->dim[0], d = M->config.hidden_size;
+    cst_tensor *da = NULL, *d_o = NULL, *dqkv[3] = {NULL, NULL, NULL};
+    static const cst_role w[] = {CST_ROLE_Q_WEIGHT, CST_ROLE_K_WEIGHT, CST_ROLE_V_WEIGHT};
+    static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
+    static const char *const name[] = {"gradient of q", "gradient of k", "gradient of v"};
+    cst_status st;
+    CST_GO(through_dropout(M, &da, ds1, drop_at), out);
+    CST_GO(linear_params(M, l, CST_ROLE_OUT_WEIGHT, CST_ROLE_OUT_BIAS, da, a->o), out);
+    CST_GO(cst_activation_tensor(M, &d_o, n, d, "gradient of attention"), out);
+    CST_GO(cst_linear_backward_input(M->mem, d_o, da, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), 0), out);
+    for (int i = 0; i < 3; i++) CST_GO(cst_activation_tensor(M, &dqkv[i], n, d, name[i]), out);
+    CST_GO(cst_attention_backward(M->mem, dqkv[0], dqkv[1], dqkv[2], d_o, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq,
+                                  M->config.num_attention_heads), out);
+    drop(&d_o), drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);
+    for (int i = 0; i < 3; i++) {
+        CST_GO(linear_params(M, l, w[i], bias[i], dqkv[i], a->n1), out);
+        CST_GO(cst_linear_backward_input(M->mem, dn, dqkv[i], cst_model_w(M, w[i], l), accumulate || i), out);
+    }
+out:
+    if (da != ds1) cst_tensor_free(da);
+    cst_tensor_free(d_o);
+    for (int i = 0; i < 3; i++) cst_tensor_free(dqkv[i]);
+    return st;
+}
+
+static cst_status norm_backward(cst_model *M, int l, cst_role weight, cst_role bias, cst_tensor *dx, const cst_tensor *dy,
+                                const cst_tensor *x, const cst_tensor *stats, const cst_tensor *add)
+{
+    return cst_layer_norm_backward(M->mem, dx, cst_model_g(M, weight, l), cst_model_g(M, bias, l), dy, x, stats,
+                                   cst_model_w(M, weight, l), add);
+}
+
+static cst_status post_backward(cst_model *M, int l, cst_layer *a, cst_tensor *d, const cst_batch *b, const cst_pass *p)
+{
+    cst_dropout d1, d2;
+    CST_TRY(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, d, a->s2, a->stats2, NULL));
+    drop(&a->s2);
+    CST_TRY(ffn_backward(M, l, a, d, d, 1, dropout_at(&d2, p, l, 1)));
+    CST_TRY(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, d, a->s1, a->stats1, NULL));
+    drop(&a->s1);
+    return attention_backward(M, l, a, d, d, 1, dropout_at(&d1, p, l, 0), b);
+}
+
+static cst_status pre_backward(cst_model *M, int l, cst_layer *a, cst_tensor *d, const cst_batch *b, const cst_pass *p)
+{
+    cst_dropout d1, d2;
+    cst_tensor *dn = NULL;
+    cst_status st;
+    CST_GO(cst_activation_tensor(M, &dn, d->dim[0], d->dim[1], "gradient of a layer norm"), out);
+    CST_GO(ffn_backward(M, l, a, dn, d, 0, dropout_at(&d2, p, l, 1)), out);
+    CST_GO(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, dn, a->s1, a->stats2, d), out);
+    drop(&a->s1);
+    CST_GO(attention_backward(M, l, a, dn, d, 0, dropout_at(&d1, p, l, 0), b), out);
+    CST_GO(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, dn, a->x, a->stats1, d), out);
+out:
+    cst_tensor_free(dn);
+    return st;
+}
+
+cst_status cst_layer_backward(cst_model *M, int l, cst_layer *a, cst_tensor **d, const cst_batch *b, const cst_pass *p)
+{
+    cst_status st = M->config.do_layer_norm_before ? pre_backward(M, l, a, *d, b, p) : post_backward(M, l, a, *d, b, p);
+    cst_layer_clear(a);
+    return st;
+}

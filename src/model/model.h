@@ -1,0 +1,81 @@
+/* An OPT model on a device: parameters, gradients, forward and backward.
+ *
+ * Source of the architecture: Zhang et al., "OPT: Open Pre-trained Transformer Language Models", 2022, and
+ * the configuration files published with it. Everything is driven by cst_config. For each layer, with
+ * N = rows * seq tokens, D = hidden_size, LN = layer norm, drop = dropout:
+ *
+ *   post-layer-norm (350m)               pre-layer-norm (the others)
+ *   s1 = x + drop(attention(x))          s1 = x + drop(attention(LN1 x))
+ *   h  = LN1 s1                          h  = LN2 s1
+ *   s2 = h + drop(fc2 act(fc1 h))        y  = s1 + drop(fc2 act(fc1 h))
+ *   y  = LN2 s2
+ *
+ * The model knows nothing of budgets: it asks the manager for tensors and gives them back.
+ */
+#ifndef CST_MODEL_MODEL_H
+#define CST_MODEL_MODEL_H
+
+#include "memory/memory.h"
+#include "model/config.h"
+#include "model/names.h"
+
+typedef struct cst_model {
+    cst_mem *mem;
+    cst_config config;
+    int params;
+    cst_param *param;      /* [params], see names.h */
+    cst_tensor **w;        /* [params] values, placed at creation */
+    cst_tensor **g;        /* [params] gradients, placed at creation; NULL for evaluation only */
+} cst_model;
+
+/* What one pass over a batch is given. All tensors i32, made by cst_batch_create. */
+typedef struct cst_batch {
+    int64_t rows, seq;     /* sequences, tokens in each */
+    cst_tensor *ids;       /* [rows * seq] */
+    cst_tensor *targets;   /* [rows * seq]: the next token; -1 where there is none */
+    cst_tensor *index;     /* [3 rows * seq + 1]: see cst_embed_index */
+    int64_t unique;        /* distinct ids */
+    int64_t count;         /* targets that are not -1 */
+    int32_t *host;         /* ids, targets, index as they are sent */
+    cl_event sent[3];
+} cst_batch;
+
+typedef enum cst_recompute { CST_RECOMPUTE_NONE, CST_RECOMPUTE_LAYER } cst_recompute;
+
+typedef struct cst_pass {
+    float dropout;         /* probability, 0: none */
+    uint64_t seed;         /* of the dropout masks */
+    uint32_t step;         /* counts micro-batches: each gets its own masks */
+    cst_recompute recompute;
+    float scale;           /* gradients are those of scale * sum of the losses at all targets */
+} cst_pass;
+
+/* Make the parameters (content undefined) and, with_grads, their gradients. c must have passed
+ * cst_config_check; it is copied. */
+cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads);
+void cst_model_free(cst_model *M);
+/* Random start by the configuration's init_std. A pure function of the seed, made on the host: value(i, ...)
+ * is called for each parameter in order. */
+cst_status cst_model_init(cst_model *M, uint64_t seed);
+
+/* Room for batches of this shape. */
+cst_status cst_batch_create(cst_batch **out, cst_mem *m, int64_t rows, int64_t seq);
+void cst_batch_free(cst_batch *b);
+/* Fill it: ids[rows * seq]; length[rows] tokens of each row count, the rest is padding (NULL: all). Targets
+ * are the next token of the same row. INPUT when an id is outside [0, vocab). Waits for an earlier send of
+ * the same batch, then returns at once. */
+cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab);
+
+/* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
+cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);
+/* The same, and gradients are added to M->g. */
+cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, cst_tensor *loss);
+/* Logits [rows * seq, vocab] of a batch, for fixtures. */
+cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits);
+/* All gradients = 0. */
+cst_status cst_model_zero_grads(cst_model *M);
+
+/* FLOPs of matrix products and causal attention of one token, forward + backward, at this length. */
+double cst_model_flops_per_token(const cst_config *c, int64_t seq);
+
+#endif

@@ -1,0 +1,107 @@
+#include "op/adamw.h"
+
+#include <math.h>
+
+#include "memory/launch.h"
+
+/* What one step multiplies by: computed in double, rounded once, the same for the kernel and the host. */
+typedef struct factors {
+    float decay, lerp1, beta2, lerp2, root2, eps, step;
+} factors;
+
+static factors get_factors(const cst_adamw_step *s)
+{
+    return (factors){
+        .decay = (float)(1.0 - (double)s->lr * s->weight_decay),
+        .lerp1 = (float)(1.0 - (double)s->beta1),
+        .beta2 = s->beta2,
+        .lerp2 = (float)(1.0 - (double)s->beta2),
+        .root2 = (float)sqrt(s->bias2),
+        .eps = s->eps,
+        .step = (float)(s->lr / s->bias1),
+    };
+}
+
+cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2, const cst_tensor *norm,
+                     const cst_adamw_step *s)
+{
+    cst_launch l;
+    factors f = get_factors(s);
+    const cst_tensor *same[] = {w, g, m1, m2};
+    size_t n = (size_t)cst_tensor_count(w), vec = (size_t)cst_mem_device(m)->vec, items = cst_round_up(n, vec) / vec;
+    for (int i = 0; i < 4; i++) {
+        CST_TRY(cst_expect("adamw", same[i], CST_F32, w->rank, w->dim[0], w->dim[1]));
+        if ((size_t)cst_tensor_count(same[i]) != n) return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, same[i]->name);
+    }
+    CST_TRY(cst_expect("adamw", norm, CST_F32, 1, 4, 0));
+    cst_launch_begin(&l, m, "adamw", "adamw", NULL);
+    cst_launch_update(&l, "w", w, 0);
+    cst_launch_read(&l, "grad", g, 0);
+    cst_launch_update(&l, "m1", m1, 0);
+    cst_launch_update(&l, "m2", m2, 0);
+    cst_launch_read(&l, "norm", norm, 0);
+    cst_launch_ulong(&l, "n", n);
+    cst_launch_float(&l, "decay", f.decay);
+    cst_launch_float(&l, "lerp1", f.lerp1);
+    cst_launch_float(&l, "beta2", f.beta2);
+    cst_launch_float(&l, "lerp2", f.lerp2);
+    cst_launch_float(&l, "root2", f.root2);
+    cst_launch_float(&l, "eps", f.eps);
+    cst_launch_float(&l, "step", f.step);
+    return cst_launch_run(&l, 1, &items, NULL);
+}
+
+/* The body, compiled once for each instruction set below. The same steps as cl/adamw.cl: change both. Every
+ * operation is rounded on its own (fmaf is exact with or without the instruction), so the instruction set
+ * doesn't show in the result. */
+static inline __attribute__((always_inline)) void update(float *restrict w, const float *restrict grad, float *restrict m1,
+                                                         float *restrict m2, size_t n, float coefficient, const factors *p)
+{
+    const factors f = *p;
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        float g = grad[i] * coefficient;
+        float a = fmaf(f.lerp1, fmaf(grad[i], coefficient, -m1[i]), m1[i]);
+        float b = fmaf(g * f.lerp2, g, m2[i] * f.beta2);
+        float d = sqrtf(b) / f.root2 + f.eps;
+        m1[i] = a;
+        m2[i] = b;
+        w[i] = fmaf(-f.step, a / d, w[i] * f.decay);
+    }
+}
+
+typedef void update_fn(float *, const float *, float *, float *, size_t, float, const factors *);
+
+#define VARIANT(name, attribute)                                                                                       \
+    attribute static void name(float *w, const float *g, float *m1, float *m2, size_t n, float c, const factors *f)     \
+    {                                                                                                                  \
+        update(w, g, m1, m2, n, c, f);                                                                                 \
+    }
+
+VARIANT(update_any, )
+#if defined(__GNUC__) && defined(__x86_64__)
+VARIANT(update_avx2, __attribute__((target("avx2,fma"))))
+VARIANT(update_avx512, __attribute__((target("avx512f,avx2,fma"))))
+#endif
+
+static update_fn *choose(void)
+{
+#if defined(__GNUC__) && defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f")) return update_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return update_avx2;
+#endif
+    return update_any;
+}
+
+void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, float coefficient, const cst_adamw_step *s)
+{
+    const size_t block = 32768; /* enough that handing it out costs nothing */
+    factors f = get_factors(s);
+    update_fn *run = choose();
+#pragma omp parallel for schedule(static)
+    for (size_t b = 0; b < (n + block - 1) / block; b++) {
+        size_t i = b * block;
+        run(w + i, g + i, m1 + i, m2 + i, n - i < block ? n - i : block, coefficient, &f);
+    }
+}

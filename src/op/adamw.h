@@ -1,0 +1,36 @@
+/* AdamW: Adam with decoupled weight decay (Loshchilov and Hutter, "Decoupled weight decay regularization",
+ * ICLR 2019, algorithm 2), in PyTorch's order of operations, on the device or on the host:
+ *
+ *     g  = grad * coefficient
+ *     w  = w * (1 - lr * weight_decay)
+ *     m1 = m1 + (1 - beta1) * (g - m1)
+ *     m2 = beta2 * m2 + (1 - beta2) * g^2
+ *     w  = w - lr / bias1 * m1 / (sqrt(m2) / sqrt(bias2) + eps)
+ *
+ * The factors of one step are computed in double and rounded once. Device and host then do the same fp32
+ * operations in the same order, so that for finite input they give the same bits, wherever a weight is
+ * updated. That is promised on devices with correctly rounded divide and square root
+ * (dev->info.exact_divide) that keep denormal numbers; elsewhere the two differ by rounding.
+ */
+#ifndef CST_OP_ADAMW_H
+#define CST_OP_ADAMW_H
+
+#include "memory/memory.h"
+
+typedef struct cst_adamw_step {
+    float lr, beta1, beta2, eps, weight_decay;
+    double bias1, bias2; /* 1 - beta^t for step t = 1, 2, ...: 1 - pow(beta1, t) with the float beta1 above, so that
+                            they and the moments agree on what beta is */
+} cst_adamw_step;
+
+/* One step of one tensor. w, m1, m2: f32 of one shape, changed in place; g: f32 of the same shape, read; norm:
+ * [4] f32, what cst_grad_norm_finish wrote: g is multiplied by its coefficient, and when it says that a
+ * gradient isn't finite nothing changes. Moves 28 bytes an element, 13 FLOPs. USAGE on other shapes. */
+cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2, const cst_tensor *norm,
+                     const cst_adamw_step *s);
+
+/* The same step in host memory, n elements, any alignment, on all host threads; the result depends on neither.
+ * The arrays don't overlap. The caller looks at the finite flag. */
+void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, float coefficient, const cst_adamw_step *s);
+
+#endif

@@ -1,0 +1,17 @@
+/* AdamW with its state on the host: gradients down, update, weights up, in overlapping pieces. */
+#ifndef CST_OPTIM_HOST_H
+#define CST_OPTIM_HOST_H
+
+#include "model/model.h"
+#include "op/adamw.h"
+
+typedef struct cst_host_optim cst_host_optim;
+
+/* Master weights copied from the device, moments zero: 12 bytes a parameter on the host. */
+cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M);
+void cst_host_optim_free(cst_host_optim *h);
+/* One update of all parameters. Returns when the last piece is updated and its upload enqueued; the manager
+ * orders later operators behind the uploads. */
+cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *s, float weight_decay);
+
+#endif

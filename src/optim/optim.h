@@ -1,0 +1,35 @@
+/* AdamW over a model's parameters, with clipping, its state on the device or on the host.
+ *
+ * On the host there are fp32 master weights and both moments (12 bytes a parameter); gradients come down in
+ * pieces, are applied by all host threads, and the new weights go up, pieces overlapping. On the device there
+ * are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
+ * divides exactly. The norm is always computed on the device, over all gradients, in the same order.
+ */
+#ifndef CST_OPTIM_OPTIM_H
+#define CST_OPTIM_OPTIM_H
+
+#include "model/model.h"
+
+typedef struct cst_optim_options {
+    double beta1, beta2, eps, weight_decay; /* decay only where cst_param.decay says so */
+    double clip;                            /* largest global gradient norm; 0: no clipping */
+    int on_host;                            /* where master weights and moments live */
+} cst_optim_options;
+
+typedef struct cst_optim cst_optim;
+
+/* State for M's parameters, moments zero. While the manager is planning, host state is not made yet:
+ * cst_optim_start does that. M must outlive *out. */
+cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_options *o);
+void cst_optim_free(cst_optim *o);
+/* Zero the moments and, on the host, take the master weights from the device. Call once, after the plan is
+ * committed and the weights are set. */
+cst_status cst_optim_start(cst_optim *o);
+/* One update with M's gradients. t counts from 1 (bias correction). Does nothing when a gradient isn't
+ * finite. Gradients are left as they are. With state on the host it waits for the norm, then works through
+ * the parameters; else it returns at once. */
+cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);
+/* [4] f32 on the device: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
+cst_tensor *cst_optim_norm(const cst_optim *o);
+
+#endif

@@ -1,0 +1,158 @@
+#include "train/session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "op/cross_entropy.h"
+#include "device/program.h"
+#include "op/fill.h"
+
+#define MIB 1048576.0
+
+const char *cst_placement_name(cst_placement p)
+{
+    static const char *const name[] = {"auto", "resident", "static"};
+    return (unsigned)p < 3 ? name[p] : "?";
+}
+
+static void take_down(cst_session *s)
+{
+    cst_optim_free(s->optim);
+    cst_batch_free(s->batch);
+    cst_tensor_free(s->loss);
+    cst_tensor_free(s->losses);
+    cst_model_free(s->model);
+    s->optim = NULL;
+    s->batch = NULL;
+    s->loss = s->losses = NULL;
+    s->model = NULL;
+}
+
+static cst_status set_up(cst_session *s, cst_placement placement)
+{
+    const cst_session_options *o = &s->o;
+    int64_t n = o->batch * o->seq, one = 1;
+    cst_optim_options optim = o->optim;
+    optim.on_host = placement == CST_PLACEMENT_STATIC;
+    CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1));
+    if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
+    CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq));
+    CST_TRY(cst_tensor_create(&s->losses, s->mem, CST_DATA, CST_F32, 1, &one, "loss of the step"));
+    CST_TRY(cst_tensor_create(&s->loss, s->mem, CST_DATA, CST_F32, 1, &n, "loss of each token"));
+    CST_TRY(cst_tensor_place(s->losses));
+    return cst_tensor_place(s->loss);
+}
+
+/* Set up and run one step without the device, so that the manager learns what the step needs. */
+static cst_status try_placement(cst_session *s, cst_placement placement, cst_recompute recompute, uint64_t *bytes)
+{
+    cst_recompute keep = s->o.recompute;
+    cst_status st;
+    CST_TRY(cst_mem_plan_begin(s->mem));
+    s->o.recompute = recompute;
+    CST_GO(set_up(s, placement), out);
+    CST_GO(cst_session_begin(s), out);
+    CST_GO(cst_session_micro(s, 0), out);
+    if (s->optim) CST_GO(cst_optim_step(s->optim, 0, 1), out);
+    CST_GO(cst_model_evaluate(s->model, s->batch, s->loss), out);
+    *bytes = cst_mem_plan_bytes(s->mem);
+out:
+    s->o.recompute = keep;
+    return st;
+}
+
+/* OVER_BUDGET with what would work. */
+static cst_status explain(cst_session *s, cst_placement least, uint64_t need)
+{
+    cst_mem_stats stats;
+    uint64_t less = 0;
+    char hint[160] = "";
+    cst_mem_get_stats(s->mem, &stats);
+    take_down(s);
+    if (s->o.recompute == CST_RECOMPUTE_NONE && try_placement(s, least, CST_RECOMPUTE_LAYER, &less) == CST_OK && less < need)
+        snprintf(hint, sizeof hint, "; with --recompute layer %.0f MiB do", less / MIB + 1);
+    take_down(s);
+    return cst_fail(CST_OVER_BUDGET,
+                    "%.1f MiB of device memory are too little: the smallest --device-mem for batch %lld of %lld tokens is %llu bytes "
+                    "(%.1f MiB, --placement %s)%s; a smaller --batch or --seq needs less",
+                    stats.budget / MIB, (long long)s->o.batch, (long long)s->o.seq, (unsigned long long)need, need / MIB,
+                    cst_placement_name(least), hint);
+}
+
+static cst_status place(cst_session *s)
+{
+    cst_placement first = s->o.placement == CST_PLACEMENT_STATIC ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    cst_placement last = s->o.placement == CST_PLACEMENT_RESIDENT || !s->o.with_optim ? CST_PLACEMENT_RESIDENT : CST_PLACEMENT_STATIC;
+    if (!s->o.with_optim) first = last;
+    cst_mem_stats stats;
+    for (cst_placement p = first;; p++) {
+        CST_TRY(try_placement(s, p, s->o.recompute, &s->planned));
+        cst_mem_get_stats(s->mem, &stats);
+        if (s->planned <= stats.budget) {
+            s->placement = p;
+            cst_log(CST_LOG_DEBUG, "placement %s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p), s->planned / MIB, stats.budget / MIB);
+            return cst_mem_plan_commit(s->mem);
+        }
+        if (p == last) return explain(s, p, s->planned);
+        take_down(s);
+    }
+}
+
+cst_status cst_session_open(cst_session **out, const cst_session_options *o)
+{
+    cst_session *s = calloc(1, sizeof *s);
+    cst_status st;
+    if (!s) return cst_fail(CST_NO_MEMORY, "session");
+    s->o = *o;
+    if (o->batch < 1 || o->seq < 1 || o->accum < 1) {
+        st = cst_fail(CST_USAGE, "batch, seq and accum must be 1 or more");
+        goto fail;
+    }
+    if (o->seq > o->config.max_position_embeddings) {
+        st = cst_fail(CST_USAGE, "--seq %lld: the model has positions for %lld tokens", (long long)o->seq, (long long)o->config.max_position_embeddings);
+        goto fail;
+    }
+    CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);
+    CST_GO(place(s), fail);
+    *out = s;
+    return CST_OK;
+fail:
+    return cst_session_close(s, st);
+}
+
+cst_status cst_session_start(cst_session *s)
+{
+    return s->optim ? cst_optim_start(s->optim) : CST_OK;
+}
+
+cst_status cst_session_close(cst_session *s, cst_status st)
+{
+    char why[2048];
+    if (!s) return st;
+    snprintf(why, sizeof why, "%s", cst_detail());
+    if (s->mem) cst_mem_finish(s->mem);
+    take_down(s);
+    cst_status books = cst_mem_free(s->mem);
+    if (s->dev) cst_program_save(s->dev);
+    cst_device_close(s->dev);
+    free(s);
+    return st == CST_OK ? books : cst_fail(st, "%s", why);
+}
+
+cst_status cst_session_begin(cst_session *s)
+{
+    CST_TRY(cst_fill(s->mem, s->losses, 0));
+    return cst_model_zero_grads(s->model);
+}
+
+cst_status cst_session_micro(cst_session *s, uint64_t index)
+{
+    int64_t targets = s->batch->count * s->o.accum;
+    float scale = targets ? (float)(1.0 / (double)targets) : 0;
+    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale};
+    CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
+    return cst_loss_sum(s->mem, s->losses, 0, s->loss, scale);
+}

@@ -1,0 +1,59 @@
+/* A model set up on a device for one shape of batch: device, manager, model, optimizer, placed so that they
+ * fit the budget. What train, grads and bench share.
+ */
+#ifndef CST_TRAIN_SESSION_H
+#define CST_TRAIN_SESSION_H
+
+#include "model/model.h"
+#include "optim/optim.h"
+
+typedef enum cst_placement {
+    CST_PLACEMENT_AUTO,      /* the first of the two below that fits */
+    CST_PLACEMENT_RESIDENT,  /* everything on the device */
+    CST_PLACEMENT_STATIC     /* master weights and optimizer state on the host */
+} cst_placement;
+const char *cst_placement_name(cst_placement p);
+
+typedef struct cst_session_options {
+    const char *device;      /* as cst_device_choose's spec */
+    uint64_t device_mem;     /* budget in bytes, 0: the default */
+    int profile;             /* keep kernel times */
+    cst_config config;
+    int64_t batch, seq;      /* sequences of a micro-batch; tokens of each */
+    int accum;               /* micro-batches a step */
+    int with_optim;          /* 0: gradients only */
+    cst_optim_options optim; /* on_host is set by the placement */
+    cst_placement placement;
+    cst_recompute recompute;
+    double dropout;
+    uint64_t seed;
+} cst_session_options;
+
+typedef struct cst_session {
+    cst_session_options o;
+    cst_device *dev;
+    cst_mem *mem;
+    cst_model *model;
+    cst_optim *optim;
+    cst_batch *batch;
+    cst_tensor *loss;        /* [batch * seq] of the last micro-batch */
+    cst_tensor *losses;      /* [1] sum over a step's micro-batches */
+    cst_placement placement; /* what was chosen */
+    uint64_t planned;        /* bytes on the device that the plan needs */
+} cst_session;
+
+/* Open the device, plan, place. The weights are undefined afterwards: set them (cst_model_init,
+ * cst_weights_load), then call cst_session_start. OVER_BUDGET names the smallest budget that works with these
+ * settings and what would lower it. */
+cst_status cst_session_open(cst_session **out, const cst_session_options *o);
+cst_status cst_session_start(cst_session *s);
+/* Release everything and return st, its detail kept; when st is OK: STATE if the books are not even. A NULL
+ * session is fine. */
+cst_status cst_session_close(cst_session *s, cst_status st);
+
+/* One step's parts. begin: gradients and the sum of losses become 0. micro: forward and backward of the batch
+ * set in s->batch; index counts all micro-batches since the run's first. */
+cst_status cst_session_begin(cst_session *s);
+cst_status cst_session_micro(cst_session *s, uint64_t index);
+
+#endif

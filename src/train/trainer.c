@@ -1,0 +1,218 @@
+#include "train/trainer.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "device/program.h"
+
+/* A step whose loss is still on its way. */
+typedef struct pending {
+    int64_t step;
+    double lr, valid_loss;
+    double done_at;          /* when it was known to be done, where something else came before its report; else 0 */
+    float loss, norm[4];
+    cl_event loss_read, norm_read;
+    uint64_t h2d, d2h;
+} pending;
+
+typedef struct run {
+    cst_session *s;
+    const cst_train_options *o;
+    cst_train_result *result;
+    int metrics;             /* file descriptor, -1: none */
+    double last_time;        /* when the last step's figures came, s */
+    double *ms;              /* of all steps reported */
+    int64_t reported;
+    int32_t *ids;
+    uint64_t h2d, d2h;       /* counters at the end of the last step enqueued */
+} run;
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* One line of metrics.jsonl. %.9g gives back every bit of a float. */
+static cst_status write_metrics(run *r, const cst_step_report *p)
+{
+    char line[512], valid[48] = "";
+    if (r->metrics < 0) return CST_OK;
+    if (!isnan(p->valid_loss)) snprintf(valid, sizeof valid, ", \"valid_loss\": %.17g", p->valid_loss);
+    char loss[32] = "null", norm[32] = "null"; /* JSON has no word for what isn't finite */
+    if (isfinite(p->loss)) snprintf(loss, sizeof loss, "%.9g", p->loss);
+    if (isfinite(p->grad_norm)) snprintf(norm, sizeof norm, "%.9g", p->grad_norm);
+    int n = snprintf(line, sizeof line,
+                     "{\"step\": %lld, \"loss\": %s, \"lr\": %.9g, \"grad_norm\": %s, \"tokens_per_s\": %.1f, \"ms\": %.3f, "
+                     "\"device_peak_bytes\": %llu, \"h2d_bytes\": %llu, \"d2h_bytes\": %llu%s}\n",
+                     (long long)p->step, loss, p->lr, norm, p->tokens_per_s, p->ms, (unsigned long long)p->device_peak,
+                     (unsigned long long)p->h2d_bytes, (unsigned long long)p->d2h_bytes, valid);
+    if (write(r->metrics, line, (size_t)n) != n) return cst_fail(CST_IO, "%s/metrics.jsonl: %s", r->o->out_dir, strerror(errno));
+    return CST_OK;
+}
+
+/* Wait for a step's figures and pass them on. */
+static cst_status finish_step(run *r, pending *p)
+{
+    if (!p->step) return CST_OK;
+    CST_TRY(cst_mem_wait(&p->loss_read));
+    CST_TRY(cst_mem_wait(&p->norm_read));
+    double t = p->done_at ? p->done_at : now();
+    cst_mem_stats stats;
+    cst_mem_get_stats(r->s->mem, &stats);
+    const cst_session_options *so = &r->s->o;
+    double tokens = (double)(so->batch * so->seq * so->accum), s = t - r->last_time;
+    int64_t last = r->o->stop_after && r->o->stop_after < r->o->steps ? r->o->stop_after : r->o->steps;
+    r->last_time = now();
+    r->ms[r->reported++] = s * 1e3;
+    cst_step_report rep = {.step = p->step, .steps = r->o->steps, .loss = p->loss, .lr = p->lr, .grad_norm = p->norm[0],
+                           .finite = p->norm[2] != 0, .ms = s * 1e3, .tokens_per_s = tokens / s,
+                           .eta_s = s * (double)(last - p->step), .valid_loss = p->valid_loss, .device_bytes = stats.used,
+                           .device_peak = stats.reserved_peak, .h2d_bytes = p->h2d, .d2h_bytes = p->d2h};
+    if (!rep.finite) cst_log(CST_LOG_WARN, "step %lld: a gradient is not finite; the update was left out", (long long)p->step);
+    if (p->step == 1) r->result->first_loss = p->loss;
+    r->result->last_loss = p->loss;
+    r->result->steps = p->step;
+    p->step = 0;
+    if (r->o->report) r->o->report(&rep, r->o->user);
+    return write_metrics(r, &rep);
+}
+
+/* Enqueue step t (from 0) and the reading of its figures. */
+static cst_status enqueue_step(run *r, int64_t t, pending *p)
+{
+    cst_session *s = r->s;
+    int64_t accum = s->o.accum;
+    CST_TRY(cst_session_begin(s));
+    for (int64_t a = 0; a < accum; a++) {
+        int rows;
+        uint64_t index = (uint64_t)(t * accum + a);
+        cst_batches_get(r->o->train, index, r->ids, &rows);
+        CST_TRY(cst_batch_set(s->batch, r->ids, NULL, s->o.config.vocab_size));
+        CST_TRY(cst_session_micro(s, index));
+    }
+    p->lr = cst_schedule_lr(&r->o->schedule, t);
+    p->valid_loss = NAN;
+    p->done_at = 0;
+    CST_TRY(cst_optim_step(s->optim, p->lr, t + 1));
+    CST_TRY(cst_tensor_read_async(s->losses, 0, &p->loss, sizeof p->loss, &p->loss_read));
+    CST_TRY(cst_tensor_read_async(cst_optim_norm(s->optim), 0, p->norm, sizeof p->norm, &p->norm_read));
+    cst_mem_stats stats;
+    cst_mem_get_stats(s->mem, &stats);
+    p->h2d = stats.h2d_bytes - r->h2d;
+    p->d2h = stats.d2h_bytes - r->d2h;
+    r->h2d = stats.h2d_bytes;
+    r->d2h = stats.d2h_bytes;
+    p->step = t + 1;
+    return CST_OK;
+}
+
+static cst_status save_checkpoint(run *r, int64_t step)
+{
+    char dir[4096];
+    snprintf(dir, sizeof dir, "%s/checkpoint-%lld", r->o->out_dir, (long long)step);
+    return r->o->save(r->s, dir, r->o->user);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median leaves the first step out: it builds kernels. */
+static void speed(run *r)
+{
+    int64_t skip = r->reported > 1, n = r->reported - skip;
+    if (n < 1) return;
+    qsort(r->ms + skip, (size_t)n, sizeof *r->ms, by_size);
+    const cst_session_options *so = &r->s->o;
+    r->result->median_ms = r->ms[skip + n / 2];
+    r->result->tokens_per_s = (double)(so->batch * so->seq * so->accum) / (r->result->median_ms * 1e-3);
+}
+
+static cst_status open_metrics(run *r)
+{
+    r->metrics = -1;
+    if (!r->o->out_dir) return CST_OK;
+    CST_TRY(cst_make_dirs(r->o->out_dir));
+    char *path = cst_path_join(r->o->out_dir, "metrics.jsonl");
+    if (!path) return cst_fail(CST_NO_MEMORY, "metrics");
+    r->metrics = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+    cst_status st = r->metrics < 0 ? cst_fail(CST_IO, "%s: %s", path, strerror(errno)) : CST_OK;
+    free(path);
+    return st;
+}
+
+/* What comes between two steps: evaluation and checkpoints. */
+static cst_status between(run *r, int64_t done, pending *p)
+{
+    const cst_train_options *o = r->o;
+    int evaluate = o->valid && o->eval_every && (done % o->eval_every == 0 || done == o->steps);
+    int save = o->save && o->out_dir && o->save_every && done % o->save_every == 0 && done < o->steps;
+    if (evaluate || save) { /* their time isn't the step's */
+        CST_TRY(cst_mem_wait(&p->loss_read));
+        CST_TRY(cst_mem_wait(&p->norm_read));
+        p->done_at = now();
+    }
+    if (evaluate) {
+        CST_TRY(cst_evaluate(&p->valid_loss, r->s, o->valid));
+        r->result->valid_loss = p->valid_loss;
+    }
+    return save ? save_checkpoint(r, done) : CST_OK;
+}
+
+cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_options *o)
+{
+    pending ring[2];
+    run r = {.s = s, .o = o, .result = result, .metrics = -1};
+    int64_t last = o->stop_after && o->stop_after < o->steps ? o->stop_after : o->steps;
+    cst_status st;
+    int stopped = 0;
+    memset(ring, 0, sizeof ring);
+    *result = (cst_train_result){.valid_loss = NAN};
+    r.ms = calloc((size_t)(last > 0 ? last : 1), sizeof *r.ms);
+    r.ids = calloc((size_t)(s->o.batch * s->o.seq), sizeof *r.ids);
+    if (!r.ms || !r.ids) {
+        st = cst_fail(CST_NO_MEMORY, "training");
+        goto out;
+    }
+    CST_GO(open_metrics(&r), out);
+    cst_mem_stats stats;
+    cst_mem_get_stats(s->mem, &stats);
+    r.h2d = stats.h2d_bytes;
+    r.d2h = stats.d2h_bytes;
+    r.last_time = now();
+    for (int64_t t = 0; t < last && !stopped; t++) {
+        pending *p = &ring[t % 2], *before = &ring[(t + 1) % 2];
+        CST_GO(enqueue_step(&r, t, p), out);
+        if (t == 0) {
+            CST_GO(cst_mem_finish(s->mem), out); /* every kernel has run once: now its binary is worth keeping */
+            cst_program_save(s->dev);
+        }
+        CST_GO(finish_step(&r, before), out);
+        CST_GO(between(&r, t + 1, p), out);
+        stopped = o->stop && o->stop(o->user);
+    }
+    for (int64_t i = 0; i < 2; i++) CST_GO(finish_step(&r, &ring[(last + i) % 2]), out);
+    if (stopped && result->steps < last) st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
+out:
+    for (int i = 0; i < 2; i++) {
+        cst_mem_wait(&ring[i].loss_read);
+        cst_mem_wait(&ring[i].norm_read);
+    }
+    speed(&r);
+    if (r.metrics >= 0) close(r.metrics);
+    free(r.ms);
+    free(r.ids);
+    return st;
+}
