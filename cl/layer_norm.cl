@@ -96,7 +96,7 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
                                           const uint threshold, const float scale)
 {
     PAIR_SCRATCH(scratch);
-    const drop_t drop = {(uint2)(key0, key1), site, step, threshold, scale};
+    drop_t drop = DROP_INIT;
     const ulong row = get_group_id(0), at = row * (ulong)d;
     if (row >= n) return;
     USE_IN(float, x) + at;
@@ -111,7 +111,7 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
     FOR_ROW(c, d) {
         floatv v = row_load(x + c, d - c);
         if (has_bias) v += row_load(bias + c, d - c);
-        v = row_keep(row_load(r + c, d - c) + dropout(v, at + c, drop), d - c);
+        v = row_keep(row_load(r + c, d - c) + dropout(v, at + c, &drop), d - c);
         row_store(v, s + c, d - c);
         part += v;
     }

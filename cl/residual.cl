@@ -12,7 +12,7 @@ __kernel void residual_forward(IN(float, x), IN(float, bias), IN(float, r), OUT(
                                const int has_bias, const uint key0, const uint key1, const uint site, const uint step,
                                const uint threshold, const float scale)
 {
-    const drop_t drop = {(uint2)(key0, key1), site, step, threshold, scale};
+    drop_t drop = DROP_INIT;
     const ulong row = get_group_id(0), at = row * (ulong)d;
     if (row >= n) return;
     USE_IN(float, x) + at;
@@ -22,7 +22,7 @@ __kernel void residual_forward(IN(float, x), IN(float, bias), IN(float, r), OUT(
     FOR_ROW(c, d) {
         floatv v = row_load(x + c, d - c);
         if (has_bias) v += row_load(bias + c, d - c);
-        row_store(row_load(r + c, d - c) + dropout(v, at + c, drop), s + c, d - c);
+        row_store(row_load(r + c, d - c) + dropout(v, at + c, &drop), s + c, d - c);
     }
 }
 
@@ -30,10 +30,10 @@ __kernel void residual_backward(IN(float, ds), OUT(float, dx), const ulong n, co
                                 const uint key1, const uint site, const uint step, const uint threshold,
                                 const float scale)
 {
-    const drop_t drop = {(uint2)(key0, key1), site, step, threshold, scale};
+    drop_t drop = DROP_INIT;
     const ulong row = get_group_id(0), at = row * (ulong)d;
     if (row >= n) return;
     USE_IN(float, ds) + at;
     USE_OUT(float, dx) + at;
-    FOR_ROW(c, d) row_store(dropout(row_load(ds + c, d - c), at + c, drop), dx + c, d - c);
+    FOR_ROW(c, d) row_store(dropout(row_load(ds + c, d - c), at + c, &drop), dx + c, d - c);
 }

@@ -48,6 +48,25 @@ static cst_status split_path(char **path, const cst_args *a, cst_option_id own, 
     return st == CST_OK || required ? st : CST_OK;
 }
 
+/* The training text as ids from --tokens-file. */
+static cst_status load_tokens(run *r, split *s, const char *path)
+{
+    cst_token_rows t = {0, 0, NULL, NULL};
+    cst_status st;
+    if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN]) return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
+    CST_GO(cst_token_rows_read(&t, path), out);
+    s->ids = malloc((size_t)(t.rows * t.seq) * sizeof *s->ids);
+    if (!s->ids) {
+        st = cst_fail(CST_NO_MEMORY, "%s", path);
+        goto out;
+    }
+    for (int64_t row = 0; row < t.rows; row++)
+        for (int32_t i = 0; i < t.length[row]; i++) s->ids[s->count++] = (uint32_t)t.ids[row * t.seq + i];
+out:
+    cst_token_rows_free(&t);
+    return st;
+}
+
 static cst_status load_split(run *r, split *s, cst_option_id own, const char *name, int required)
 {
     char *path, *text = NULL;
@@ -232,7 +251,8 @@ cst_status cst_cmd_train(const cst_args *a)
         st = cst_fail(CST_INPUT, "the tokenizer has %u ids, the model %" PRId64, cst_tokenizer_size(r.tok), config.vocab_size);
         goto out;
     }
-    CST_GO(load_split(&r, &r.train, CST_OPTION_TRAIN, "train", 1), out);
+    if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);
+    else CST_GO(load_split(&r, &r.train, CST_OPTION_TRAIN, "train", 1), out);
     CST_GO(make_batches(&r, &r.train, &o, 1), out);
     if (cst_args_int(a, CST_OPTION_EVAL_EVERY)) {
         CST_GO(load_split(&r, &r.valid, CST_OPTION_VALID, "valid", 0), out);

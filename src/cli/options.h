@@ -36,7 +36,8 @@ typedef enum cst_option_kind {
     X(VALID, "valid", TEXT, "FILE", 0, NULL, IN_TRAIN, "validation text")                                                         \
     X(TEST, "test", TEXT, "FILE", 0, NULL, IN_TRAIN, "test text: its loss is told at the end")                                    \
     X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN, "tokenizer; default: the model folder's, else bytes")         \
-    X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_GRADS, "the batch: a JSON array of arrays of token ids")            \
+    X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS,                                                   \
+      "a JSON array of arrays of token ids: the batch (grads), or the training text, one array after the other")                  \
     X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS, "where results go: train a folder, grads a safetensors file")       \
     X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \

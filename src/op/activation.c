@@ -4,8 +4,8 @@
 
 static cst_status check_kind(const char *op, cst_activation kind)
 {
-    return kind == CST_RELU || kind == CST_GELU ? CST_OK : cst_fail(CST_USAGE, "%s: no activation has number %d", op,
-                                                                    (int)kind);
+    if (kind == CST_RELU || kind == CST_GELU) return CST_OK;
+    return cst_fail(CST_USAGE, "%s: no activation has number %d", op, (int)kind);
 }
 
 static const char *options(cst_activation kind)

@@ -1,0 +1,118 @@
+#!/bin/sh
+# The program as its user meets it: results on stdout, status on stderr, exit statuses, clear errors.
+src=${srcdir:-.}
+case $src in /*) ;; *) src=$(pwd)/$src ;; esac
+dir=$(mktemp -d "${TMPDIR:-/tmp}/castor-cli.XXXXXX") || exit 99
+trap 'rm -rf "$dir"' EXIT
+fail=0
+bad() { echo "FAIL: $*"; sed 's/^/    /' "$dir/err"; fail=1; }
+
+# expect STATUS WORDS command...: exit status, and words on stderr (or stdout for 0)
+expect() {
+    want=$1 words=$2
+    shift 2
+    "$@" >"$dir/outp" 2>"$dir/err" </dev/null
+    got=$?
+    [ $got = "$want" ] || bad "$* : exit $got, wanted $want"
+    if [ "$want" = 0 ]; then grep -q -- "$words" "$dir/outp" || bad "$* : stdout lacks \"$words\""
+    else
+        grep -q -- "$words" "$dir/err" || bad "$* : stderr lacks \"$words\""
+        [ -s "$dir/outp" ] && bad "$* : something on stdout though it failed"
+    fi
+}
+
+"$CASTOR" devices >/dev/null 2>&1 || { echo "skipped: no OpenCL device"; exit 77; }
+
+expect 0 "usage: castor" "$CASTOR" --help
+expect 0 "castor [0-9]" "$CASTOR" --version
+expect 0 "--batch N" "$CASTOR" train --help
+expect 0 "default" "$CASTOR" devices
+expect 0 '"platform"' "$CASTOR" devices --json
+expect 2 "usage" "$CASTOR"
+expect 2 "no such command" "$CASTOR" fly
+expect 2 "bench fly: no such command" "$CASTOR" bench fly
+expect 2 "no such option" "$CASTOR" train --bacth 3
+expect 2 "no such option" "$CASTOR" devices --batch 3
+expect 2 "begin with --" "$CASTOR" train data
+expect 2 "is missing" "$CASTOR" train --batch
+expect 2 "1 or more" "$CASTOR" train --batch 0
+expect 2 "whole number" "$CASTOR" train --batch 2.5
+expect 2 "takes no value" "$CASTOR" train --no-shuffle=1
+expect 2 "384MiB" "$CASTOR" train --device-mem lots
+expect 2 "linear|cosine|constant" "$CASTOR" train --schedule step
+expect 2 "needs --model DIR or --config" "$CASTOR" train
+expect 2 "needs --data DIR or --train" "$CASTOR" train --config 125m
+expect 2 "350m" "$CASTOR" train --config opt-9000b --data "$src/data/sample"
+expect 2 "below 1" "$CASTOR" train --config 125m --data "$src/data/sample" --dropout 1
+
+cat >"$dir/tiny.json" <<J
+{"model_type": "opt", "vocab_size": 272, "hidden_size": 32, "num_hidden_layers": 2, "ffn_dim": 64,
+ "num_attention_heads": 2, "max_position_embeddings": 64, "word_embed_proj_dim": 16, "do_layer_norm_before": false}
+J
+tiny="--config $dir/tiny.json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16"
+
+expect 1 "no platform or device has it" "$CASTOR" train $tiny --steps 1 --device nonexistent
+expect 2 "exclude each other" "$CASTOR" train $tiny --steps 1 --epochs 1
+expect 2 "positions for 64 tokens" "$CASTOR" train $tiny --seq 65 --steps 1
+expect 2 "the run has 4 steps" "$CASTOR" train $tiny --steps 4 --warmup 5
+expect 1 "smallest --device-mem" "$CASTOR" train $tiny --steps 1 --device-mem 64KiB
+expect 1 "No such file" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/none" --steps 1
+: >"$dir/empty"
+expect 1 "empty" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/empty" --steps 1
+echo "short" >"$dir/short"
+expect 1 "tokens" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/short" --steps 1
+echo '{"model_type": "llama"}' >"$dir/llama.json"
+expect 2 "llama" "$CASTOR" train --config "$dir/llama.json" --train "$dir/short" --steps 1
+echo '{"model_type": "opt", ' >"$dir/broken.json"
+expect 1 "broken.json" "$CASTOR" train --config "$dir/broken.json" --train "$dir/short" --steps 1
+expect 1 "/proc/none" "$CASTOR" train $tiny --steps 1 --out /proc/none
+
+# A budget that the message names works, and one byte less doesn't.
+least=$("$CASTOR" train $tiny --steps 1 --device-mem 64KiB 2>&1 | sed -n 's/.*tokens is \([0-9]*\) bytes.*/\1/p')
+expect 0 "1 steps" "$CASTOR" train $tiny --steps 1 --device-mem "$least"
+expect 1 "smallest --device-mem" "$CASTOR" train $tiny --steps 1 --device-mem $((least - 1))
+
+# A run leaves what it says: model, metrics, a result on stdout that is one JSON line.
+expect 0 '^{"steps": 5, .*"device_peak_bytes": [0-9]*}$' "$CASTOR" train $tiny --steps 5 --eval-every 0 --out "$dir/run" --json
+[ "$(wc -l <"$dir/run/metrics.jsonl")" = 5 ] || bad "metrics.jsonl hasn't 5 lines"
+for f in config.json model.safetensors vocab.json merges.txt; do [ -s "$dir/run/$f" ] || bad "$f was not saved"; done
+# The saved model is a starting point, and losses come again to the bit.
+expect 0 "loss" "$CASTOR" train --model "$dir/run" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 16 --steps 2 --out "$dir/run2"
+"$CASTOR" train $tiny --steps 5 --eval-every 0 --out "$dir/again" --quiet >/dev/null 2>&1
+cut -d, -f1-4 "$dir/run/metrics.jsonl" >"$dir/a"
+cut -d, -f1-4 "$dir/again/metrics.jsonl" >"$dir/b"
+cmp -s "$dir/a" "$dir/b" || bad "the same seed gave other losses"
+cmp -s "$dir/run/model.safetensors" "$dir/again/model.safetensors" || bad "the same seed gave other weights"
+
+# grads, with its errors.
+echo '[[5, 6, 7], [8, 9]]' >"$dir/t.json"
+expect 0 "over 3 targets" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g.safetensors"
+echo '[[5, 6, 7000]]' >"$dir/t.json"
+expect 1 "vocabulary" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
+[ -e "$dir/g2.safetensors" ] && bad "a file was left after a failure"
+echo '[5, 6]' >"$dir/t.json"
+expect 1 "array of arrays" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
+expect 2 "needs --model" "$CASTOR" grads
+
+expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
+expect 0 '"ms_per_step"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile
+
+# A result that can't be written is a failure.
+if [ -e /dev/full ]; then
+    "$CASTOR" devices >/dev/full 2>"$dir/err"
+    [ $? = 1 ] || bad "a full standard output went unnoticed"
+fi
+
+# Ctrl-C: the step is finished, the model saved, exit 130.
+"$CASTOR" train $tiny --steps 100000 --eval-every 0 --out "$dir/stop" >"$dir/outp" 2>"$dir/err" &
+pid=$!
+i=0
+while [ $i -lt 300 ] && ! [ -s "$dir/stop/metrics.jsonl" ]; do sleep 0.1; i=$((i + 1)); done
+kill -INT $pid
+wait $pid
+[ $? = 130 ] || bad "Ctrl-C: exit status isn't 130"
+[ -s "$dir/stop/model.safetensors" ] || bad "Ctrl-C: nothing was saved"
+grep -q "the model is saved in" "$dir/err" || bad "Ctrl-C: it doesn't say where the model is"
+
+[ $fail = 0 ] && echo "ok"
+exit $fail

@@ -1,0 +1,218 @@
+#include "op_testing.h"
+
+#include "gemm/gemm.h"
+
+/* m, n, k: 1, primes, around tiles; the last ones are large enough for CLBlast's indirect kernels */
+static const int64_t sizes[][3] = {{1, 1, 1},    {2, 3, 5},    {7, 1, 129},  {1, 64, 65},   {64, 64, 64},   {65, 63, 64},
+                                   {37, 41, 43}, {16, 65, 17}, {63, 65, 1},  {65, 64, 5000}, {128, 129, 127}, {450, 470, 461}, {512, 448, 480}};
+#define SIZES ((int)(sizeof sizes / sizeof *sizes))
+
+/* One matrix as it is stored: rows x cols inside a tensor of `total` elements. */
+typedef struct matrix {
+    int64_t rows, cols, ld, at, total;
+    float *x;
+    cst_tensor *t;
+} matrix;
+
+/* Random inside, `outside` everywhere else. */
+static matrix make(const char *name, int64_t rows, int64_t cols, int64_t ld, int64_t at, int64_t behind, float outside, uint64_t stream)
+{
+    matrix a = {rows, cols, ld, at, at + (rows - 1) * ld + cols + behind, NULL, NULL};
+    float *r = op_random((size_t)(rows * cols), -1, 1, stream);
+    a.x = malloc((size_t)a.total * sizeof(float));
+    for (int64_t i = 0; i < a.total; i++) a.x[i] = outside;
+    for (int64_t i = 0; i < rows * cols; i++) a.x[at + i / cols * ld + i % cols] = r[i];
+    free(r);
+    a.t = op_tensor(name, CST_DATA, a.total, 0, a.x);
+    return a;
+}
+
+static void drop(matrix *a)
+{
+    cst_tensor_free(a->t);
+    free(a->x);
+}
+
+static double element(const matrix *a, int trans, int64_t i, int64_t j)
+{
+    return trans ? a->x[a->at + j * a->ld + i] : a->x[a->at + i * a->ld + j];
+}
+
+static int64_t position(const matrix *c, int64_t i, int64_t j)
+{
+    return c->at + i * c->ld + j;
+}
+
+/* op(A) op(B) in double, rows of B gathered first so that this isn't slow. */
+static double *product(const cst_gemm_args *g, const matrix *a, const matrix *b)
+{
+    double *c = calloc((size_t)(g->m * g->n), sizeof *c), *row = malloc((size_t)(g->k * g->n) * sizeof *row);
+    for (int64_t p = 0; p < g->k; p++)
+        for (int64_t j = 0; j < g->n; j++) row[p * g->n + j] = element(b, g->trans_b, p, j);
+#pragma omp parallel for
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t p = 0; p < g->k; p++) {
+            double x = element(a, g->trans_a, i, p);
+            for (int64_t j = 0; j < g->n; j++) c[i * g->n + j] += x * row[p * g->n + j];
+        }
+    free(row);
+    return c;
+}
+
+/* C against the product; every element of the tensor outside of C must be as it was. */
+static void compare(const cst_gemm_args *g, const matrix *a, const matrix *b, const matrix *c)
+{
+    float *got = op_read(c->t);
+    double *want = product(g, a, b), bound = sqrt((double)g->k);
+    for (int64_t i = 0; i < g->m; i++)
+        for (int64_t j = 0; j < g->n; j++) {
+            int64_t p = position(c, i, j);
+            double w = want[i * g->n + j] + (g->accumulate ? c->x[p] : 0);
+            if (!(fabs(got[p] - w) <= 3e-6 * (fabs(w) + bound))) /* terms of size 1, summed in order */
+                ck_abort_msg("%dx%dx%d %c%c acc %d: C[%d,%d] = %.9g, wanted %.9g", (int)g->m, (int)g->n, (int)g->k, "NT"[g->trans_a],
+                             "NT"[g->trans_b], g->accumulate, (int)i, (int)j, got[p], w);
+            got[p] = c->x[p];
+        }
+    ck_assert_msg(!memcmp(got, c->x, (size_t)c->total * 4), "%dx%dx%d: written outside of C", (int)g->m, (int)g->n, (int)g->k);
+    free(got);
+    free(want);
+}
+
+/* A product with `slack` elements before, between rows and behind every matrix (0: tight, C whole). */
+static void check(const int64_t *size, int ta, int tb, int accumulate, int64_t slack)
+{
+    int64_t m = size[0], n = size[1], k = size[2];
+    int64_t la = (ta ? m : k) + slack, lb = (tb ? k : n) + 2 * slack, lc = n + 3 * slack;
+    matrix a = make("a", ta ? k : m, ta ? m : k, la, slack * 5, slack, NAN, 1);
+    matrix b = make("b", tb ? n : k, tb ? k : n, lb, slack * 7, slack, NAN, 2);
+    matrix c = make("c", m, n, lc, slack * 3, slack, 777, 3);
+    cst_gemm_args g = {.m = m, .n = n, .k = k, .trans_a = ta, .trans_b = tb, .a = a.t, .b = b.t, .c = c.t, .a_at = a.at,
+                       .b_at = b.at, .c_at = c.at, .lda = slack ? la : 0, .ldb = slack ? lb : 0, .ldc = slack ? lc : 0,
+                       .accumulate = accumulate};
+    if (!accumulate) { /* what was in C must not matter */
+        for (int64_t i = 0; i < m * n; i++) c.x[position(&c, i / n, i % n)] = NAN;
+        ck_ok(cst_tensor_write(c.t, 0, c.x, c.t->bytes));
+    }
+    ck_ok(cst_gemm(mem, &g));
+    compare(&g, &a, &b, &c);
+    op_check();
+    drop(&a), drop(&b), drop(&c);
+}
+
+START_TEST(all_forms)
+{
+    for (int form = 0; form < 8; form++) check(sizes[_i], form & 1, form >> 1 & 1, form >> 2, 0);
+}
+END_TEST
+
+START_TEST(parts_of_tensors)
+{
+    for (int form = 0; form < 8; form++) check(sizes[_i], form & 1, form >> 1 & 1, form >> 2, 3);
+}
+END_TEST
+
+START_TEST(an_empty_c_gets_storage_when_it_is_written_whole)
+{
+    matrix a = make("a", 5, 7, 7, 0, 0, 0, 1), b = make("b", 7, 3, 3, 0, 0, 0, 2);
+    cst_tensor *c;
+    ck_ok(cst_tensor_create(&c, mem, CST_DATA, CST_F32, 2, (int64_t[]){5, 3}, "empty"));
+    cst_gemm_args g = {.m = 5, .n = 3, .k = 7, .a = a.t, .b = b.t, .c = c, .accumulate = 1};
+    ck_fails(cst_gemm(mem, &g), CST_STATE, "empty");
+    g.accumulate = 0;
+    g.m = 4; /* a part */
+    ck_fails(cst_gemm(mem, &g), CST_STATE, "empty");
+    ck_assert(c->state == CST_TENSOR_EMPTY);
+    g.m = 5;
+    ck_ok(cst_gemm(mem, &g));
+    float *got = op_read(c);
+    double *want = product(&g, &a, &b);
+    op_close("c", got, want, 15, 1e-6, 1);
+    free(got), free(want);
+    op_check();
+    cst_tensor_free(c);
+    drop(&a), drop(&b);
+}
+END_TEST
+
+START_TEST(two_runs_give_the_same_bits)
+{
+    static const int64_t size[][3] = {{130, 70, 300}, {480, 450, 470}};
+    const int64_t *s = size[_i];
+    matrix a = make("a", s[0], s[2], s[2], 0, 0, 0, 1), b = make("b", s[2], s[1], s[1], 0, 0, 0, 2);
+    float *got[2];
+    for (int i = 0; i < 2; i++) {
+        cst_tensor *shift = op_tensor("shift", CST_DATA, 1000 * (i + 1), 0, NULL); /* another place */
+        cst_tensor *c = op_tensor("c", CST_DATA, s[0], s[1], NULL);
+        ck_ok(cst_gemm(mem, &(cst_gemm_args){.m = s[0], .n = s[1], .k = s[2], .a = a.t, .b = b.t, .c = c}));
+        got[i] = op_read(c);
+        cst_tensor_free(c);
+        cst_tensor_free(shift);
+    }
+    ck_assert(!memcmp(got[0], got[1], (size_t)(s[0] * s[1]) * 4));
+    free(got[0]), free(got[1]);
+    drop(&a), drop(&b);
+}
+END_TEST
+
+START_TEST(empty_products)
+{
+    matrix a = make("a", 4, 4, 4, 0, 0, 0, 1), c = make("c", 4, 4, 4, 0, 0, 0, 2);
+    cst_gemm_args g = {.m = 0, .n = 4, .k = 4, .a = a.t, .b = a.t, .c = c.t};
+    ck_ok(cst_gemm(mem, &g));
+    g = (cst_gemm_args){.m = 4, .n = 0, .k = 4, .a = a.t, .b = a.t, .c = c.t};
+    ck_ok(cst_gemm(mem, &g));
+    g = (cst_gemm_args){.m = 4, .n = 4, .k = 0, .a = a.t, .b = a.t, .c = c.t, .accumulate = 1};
+    ck_ok(cst_gemm(mem, &g));
+    float *got = op_read(c.t);
+    ck_assert(!memcmp(got, c.x, 64));
+    free(got);
+    g.accumulate = 0;
+    ck_fails(cst_gemm(mem, &g), CST_USAGE, "k is 0");
+    drop(&a), drop(&c);
+}
+END_TEST
+
+START_TEST(bad_arguments_are_refused)
+{
+    matrix a = make("a", 4, 6, 6, 0, 0, 0, 1), b = make("b", 6, 5, 5, 0, 0, 0, 2), c = make("c", 4, 5, 5, 0, 0, 0, 3);
+    const cst_gemm_args good = {.m = 4, .n = 5, .k = 6, .a = a.t, .b = b.t, .c = c.t};
+    cst_tensor *h;
+    ck_ok(cst_gemm(mem, &good));
+    ck_ok(cst_tensor_create(&h, mem, CST_DATA, CST_F16, 2, (int64_t[]){4, 6}, "halves"));
+#define REFUSED(change, status, words)            \
+    do {                                          \
+        cst_gemm_args g = good;                   \
+        change;                                   \
+        ck_fails(cst_gemm(mem, &g), status, words); \
+    } while (0)
+    REFUSED(g.m = -1, CST_USAGE, "negative");
+    REFUSED(g.m = 5, CST_USAGE, "A (a");
+    REFUSED(g.n = 6, CST_USAGE, "B (b");
+    REFUSED(g.a_at = 1, CST_USAGE, "A (a");
+    REFUSED(g.b_at = -1, CST_USAGE, "B (b");
+    REFUSED(g.c_at = 1, CST_USAGE, "C (c");
+    REFUSED(g.lda = 5, CST_USAGE, "A (a");
+    REFUSED(g.ldb = 6, CST_USAGE, "B (b");
+    REFUSED(g.ldc = 4, CST_USAGE, "C (c");
+    REFUSED((g.trans_a = 1, g.lda = 3), CST_USAGE, "A (a");
+    REFUSED(g.a = h, CST_UNSUPPORTED, "halves");
+    REFUSED(g.c = h, CST_UNSUPPORTED, "C (halves");
+#undef REFUSED
+    cst_tensor_free(h);
+    op_check();
+    drop(&a), drop(&b), drop(&c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("gemm");
+    TCase *tc = op_case(s, "gemm");
+    tcase_add_loop_test(tc, all_forms, 0, SIZES);
+    tcase_add_loop_test(tc, parts_of_tensors, 0, SIZES);
+    tcase_add_test(tc, an_empty_c_gets_storage_when_it_is_written_whole);
+    tcase_add_loop_test(tc, two_runs_give_the_same_bits, 0, 2);
+    tcase_add_test(tc, empty_products);
+    tcase_add_test(tc, bad_arguments_are_refused);
+    return op_main(s);
+}

@@ -1,0 +1,79 @@
+#!/bin/sh
+# Device memory as seen from outside, by the audit layer: what the program reports is what it uses, the budget
+# holds to the byte, everything is released, and scratch grows with the tokens, not with their square.
+dir=$(mktemp -d "${TMPDIR:-/tmp}/castor-audit.XXXXXX") || exit 99
+trap 'rm -rf "$dir"' EXIT
+src=${srcdir:-.}
+fail=0
+bad() { echo "FAIL: $*"; fail=1; }
+
+"$CASTOR" devices >/dev/null 2>&1 || { echo "skipped: no OpenCL device"; exit 77; }
+
+# audited NAME command...: runs it under the layer; its report is $dir/NAME.json
+audited() {
+    name=$1
+    shift
+    OPENCL_LAYERS=$AUDIT_LAYER CASTOR_AUDIT_FILE=$dir/$name.json "$@" >"$dir/$name.out" 2>"$dir/$name.err" ||
+        { bad "$name: exit $?"; cat "$dir/$name.err"; }
+}
+# figure NAME KEY: a number of the report
+figure() { tr ',{}' '\n\n\n' <"$dir/$1.json" | sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p" | head -1; }
+result() { tr ',{}' '\n\n\n' <"$dir/$1.out" | sed -n "s/.*\"$2\": *\([0-9]*\).*/\1/p" | head -1; }
+
+audited probe "$CASTOR" devices --json
+[ -s "$dir/probe.json" ] || { echo "skipped: this OpenCL loader knows no layers"; exit 77; }
+
+model() { # positions
+    cat >"$dir/model.json" <<J
+{"model_type": "opt", "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "ffn_dim": 256,
+ "num_attention_heads": 4, "max_position_embeddings": 2048, "word_embed_proj_dim": 32, "do_layer_norm_before": false}
+J
+}
+model
+
+check_run() { # NAME BUDGET
+    peak=$(figure "$1" device_bytes_peak)
+    said=$(result "$1" device_peak_bytes)
+    [ -n "$peak" ] && [ "$peak" = "$said" ] || bad "$1: the layer saw $peak bytes, the program says $said"
+    [ "$peak" -le "$2" ] || bad "$1: $peak bytes, budget $2"
+    [ "$(figure "$1" buffers_alive)" = 0 ] || bad "$1: buffers left at the end"
+    grep '"alive"' "$dir/$1.json" | grep -q '[1-9]' && bad "$1: objects left at the end: $(grep '"alive"' "$dir/$1.json")"
+    [ "$(figure "$1" device_bytes_live)" = 0 ] || bad "$1: device bytes left at the end"
+}
+
+for p in resident static; do
+    audited train-$p "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 \
+        --steps 4 --eval-every 2 --valid "$src/data/sample/wiki.valid.raw" --placement $p --json
+    check_run train-$p 1000000000
+done
+[ "$(figure train-static device_bytes_peak)" -lt "$(figure train-resident device_bytes_peak)" ] || bad "state on the host saves nothing"
+
+# The smallest budget, exactly.
+least=$("$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
+    --device-mem 64KiB 2>&1 | sed -n 's/.*tokens is \([0-9]*\) bytes.*/\1/p')
+audited least "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
+    --eval-every 0 --device-mem "$least" --json
+check_run least "$least"
+
+# Bytes moved: the counters of metrics.jsonl are the transfers that were enqueued.
+audited moved "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
+    --eval-every 0 --placement static --json --out "$dir/run"
+h2d=$(sed -n 's/.*"h2d_bytes": \([0-9]*\).*/\1/p' "$dir/run/metrics.jsonl" | awk '{s += $1} END {print s}')
+params=$("$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 1 2>&1 |
+    sed -n 's/^ *\([0-9]*\) parameters.*/\1/p')
+want=$((h2d + 4 * params)) # the start's weights besides
+[ "$(figure moved h2d_bytes)" = "$want" ] || bad "the layer saw $(figure moved h2d_bytes) bytes go up, the program counted $want"
+
+# Scratch at 2,048 tokens at most 2.1 times that at 1,024.
+state=$((16 * params))
+for t in 1024 2048; do
+    audited scratch-$t "$CASTOR" bench step --config "$dir/model.json" --batch 1 --seq $t --steps 1 --json
+    check_run scratch-$t 1000000000
+done
+a=$(($(figure scratch-1024 device_bytes_peak) - state))
+b=$(($(figure scratch-2048 device_bytes_peak) - state))
+[ $((b * 10)) -le $((a * 21)) ] || bad "scratch grows from $a to $b bytes when the tokens double"
+echo "scratch: $a bytes at 1,024 tokens, $b at 2,048"
+
+[ $fail = 0 ] && echo "ok"
+exit $fail
