@@ -35,8 +35,8 @@ floatv gelu_slope(const floatv u, const floatv dy)
     return dy * fma(u, density, normal(u));
 }
 
-__kernel void activation_forward(IN(float, x), IN(float, bias), OUT(float, y), OUT(float, u), const ulong n, const int d,
-                                 const int has_bias, const int has_u)
+__kernel void activation_forward(IN(float, x), IN(float, bias), OUT(float, y), OUT(float, u), const ulong n,
+                                 const int d, const int has_bias, const int has_u)
 {
     const ulong row = get_group_id(0), at = row * (ulong)d;
     if (row >= n) return;

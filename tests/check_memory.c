@@ -21,6 +21,12 @@ static cst_tensor *tensor(cst_mem *m, const char *name, int64_t n)
     return t;
 }
 
+/* What the smallest tensor takes. */
+static uint64_t block_bytes(void)
+{
+    return dev->info.align > 256 ? dev->info.align : 256;
+}
+
 /* A manager of its own with this budget, without guards. */
 static cst_mem *manager(uint64_t budget)
 {
@@ -34,7 +40,8 @@ static cst_mem *manager(uint64_t budget)
 static void all_equal(cst_tensor *t, float want)
 {
     float *got = op_read(t);
-    for (int64_t i = 0; i < cst_tensor_count(t); i++) ck_assert_msg(got[i] == want, "%s[%d] = %g, wanted %g", t->name, (int)i, got[i], want);
+    for (int64_t i = 0; i < cst_tensor_count(t); i++) /* Check's own macros are slow */
+        if (got[i] != want) ck_abort_msg("%s[%d] = %g, wanted %g", t->name, (int)i, got[i], want);
     free(got);
 }
 
@@ -77,7 +84,7 @@ END_TEST
 START_TEST(the_rest_of_a_budget_is_used)
 {
     cst_mem *m = manager(40 * MIB);
-    cst_tensor *a = tensor(m, "a", 1), *b = tensor(m, "b", 8 * MIB / 4 + 32 * MIB / 4), *c = tensor(m, "c", 32 * MIB / 4 - 64);
+    cst_tensor *a = tensor(m, "a", 1), *b = tensor(m, "b", 40 * MIB / 4), *c = tensor(m, "c", (int64_t)(32 * MIB - block_bytes()) / 4);
     cst_tensor *d = tensor(m, "d", 8 * MIB / 4), *e = tensor(m, "e", 1);
     ck_ok(cst_tensor_place(a)); /* a slab of 32 MiB */
     ck_assert_uint_eq(stats_of(m).reserved, 32 * MIB);
@@ -204,12 +211,13 @@ START_TEST(guards_see_an_overrun)
     op_check();
     fill_span(b, 60, 1);
     op_check(); /* the last element is its own */
-    fill_span(b, 60, 2);
+    fill_span(b, 60, 2); /* one too many */
     ck_fails(cst_mem_guards_check(mem), CST_STATE, "behind second");
     cst_tensor_free(b);
     b = op_tensor("second", CST_DATA, 61, 0, NULL);
     op_check(); /* new borders */
-    fill_span(a, 64, 65); /* its own rear guard is 64 floats, then comes the next one's front guard */
+    int64_t gap = (int64_t)(b->offset - a->offset) / 4; /* its own rear guard, then the next one's front guard */
+    fill_span(a, 64, (uint64_t)gap - 64);
     ck_fails(cst_mem_guards_check(mem), CST_STATE, "before second");
     cst_tensor_free(b);
     ck_fails(cst_mem_guards_check(mem), CST_STATE, "behind first");
@@ -373,7 +381,8 @@ START_TEST(transfers_are_ordered_against_kernels)
         ck_ok(cst_mem_wait(&third[r]));
         ck_assert(!up[r] && !down[r]);
         ck_assert_msg(!memcmp(in + r * N, out + r * N, N * 4), "round %d", r);
-        for (int i = 0; i < N; i++) ck_assert_msg(constant[r * N + i] == (float)r, "round %d, element %d: %g", r, i, constant[r * N + i]);
+        for (int i = 0; i < N; i++)
+            if (constant[r * N + i] != (float)r) ck_abort_msg("round %d, element %d: %g", r, i, constant[r * N + i]);
     }
     cst_mem_stats after = stats_of(mem);
     ck_assert_uint_eq(after.h2d_bytes - before.h2d_bytes, (uint64_t)ROUNDS * N * 4);
@@ -490,6 +499,13 @@ START_TEST(two_managers_do_not_disturb_each_other)
 }
 END_TEST
 
+static int all_bytes(const unsigned char *p, int want, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != want) return 0;
+    return 1;
+}
+
 START_TEST(host_memory)
 {
     static const size_t sizes[] = {1, 4096, 5000, 3 << 20, 17 << 20};
@@ -497,13 +513,12 @@ START_TEST(host_memory)
     uint64_t sum = 0;
     for (int i = 0; i < 5; i++) {
         ck_ok(cst_host_alloc((void **)&p[i], mem, sizes[i]));
-        for (size_t k = 0; k < sizes[i]; k++) ck_assert(!p[i][k]);
+        ck_assert(all_bytes(p[i], 0, sizes[i]));
         memset(p[i], i + 1, sizes[i]);
         sum += sizes[i];
     }
     ck_assert(stats_of(mem).host_bytes == sum && stats_of(mem).host_peak == sum);
-    for (int i = 0; i < 5; i++)
-        for (size_t k = 0; k < sizes[i]; k++) ck_assert(p[i][k] == i + 1);
+    for (int i = 0; i < 5; i++) ck_assert(all_bytes(p[i], i + 1, sizes[i]));
     cst_tensor *t = op_tensor("t", CST_DATA, 17 << 18, 0, (float *)p[4]); /* good for transfers */
     ck_ok(cst_tensor_read(t, 0, p[4], sizes[4]));
     ck_assert(p[4][0] == 5 && p[4][sizes[4] - 1] == 5);
@@ -536,7 +551,6 @@ START_TEST(launch_arguments_are_checked)
     ck_fails(launch(t, 0, "x", "value", "n", 0), CST_STATE, "\"x\"");
     ck_fails(launch(t, 0, "y", "value", NULL, 0), CST_STATE, "\"n\" was not given");
     ck_fails(launch(t, 0, NULL, "value", "n", 0), CST_STATE, "\"y\" was not given");
-    ck_fails(launch(t, 0, "y", "n", "n", 0), CST_STATE, "n");
     ck_fails(launch(t, 0, "y", "value", "n", 1), CST_STATE, "\"value\"");
     ck_fails(launch(t, 0, "value", "value", "n", 0), CST_STATE, "\"value\"");
     ck_fails(launch(t, 9, "y", "value", "n", 0), CST_STATE, "element 9 of 8");
@@ -548,6 +562,10 @@ START_TEST(launch_arguments_are_checked)
     cst_launch_begin(&l, mem, "fill", "fill", NULL);
     cst_launch_int(&l, "n", (int64_t)1 << 31);
     ck_fails(cst_launch_run(&l, 1, (size_t[]){1}, NULL), CST_STATE, "doesn't fit");
+    cst_launch_begin(&l, mem, "fill", "fill", NULL);
+    cst_launch_ulong(&l, "n", 1);
+    cst_launch_ulong(&l, "n", 1);
+    ck_fails(cst_launch_run(&l, 1, (size_t[]){1}, NULL), CST_STATE, "given twice");
     ck_assert(!t->pins);
     op_check();
     cst_tensor_free(t);

@@ -2,7 +2,8 @@
 
 #include "op/activation.h"
 
-static const int64_t SHAPES[][2] = {{1, 1}, {3, 2}, {5, 4}, {7, 15}, {3, 16}, {4, 17}, {13, 127}, {2, 511}, {3, 512}, {2, 513}, {32, 4096}};
+static const int64_t SHAPES[][2] = {{1, 1}, {3, 2}, {5, 4}, {7, 15}, {3, 16}, {4, 17}, {13, 127}, {2, 511}, {3, 512},
+                                    {2, 513}, {32, 4096}};
 enum { NSHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 static double act(cst_activation kind, double v)
@@ -21,7 +22,8 @@ static void forward_case(cst_activation kind, int64_t n, int64_t d, int variant)
     int place = variant >> 2, with_u = (variant & 2) || place == 2;
     cst_tensor *y = place == 1 ? tx : ty, *u = !with_u ? NULL : place == 2 ? tx : tu;
     for (size_t i = 0; i < count; i++) {
-        before[i] = (float)((double)x[i] + (variant & 1 ? b[i % (size_t)d] : 0)); /* rounded once, as the operator must */
+        before[i] = (float)((double)x[i] + (variant & 1 ? b[i % (size_t)d] : 0)); /* rounded once,
+            as the operator must */
         want[i] = act(kind, before[i]);
     }
     ck_ok(cst_activation_forward(mem, kind, y, u, tx, variant & 1 ? tb : NULL));
@@ -29,7 +31,8 @@ static void forward_case(cst_activation kind, int64_t n, int64_t d, int variant)
     op_close("y", got, want, count, 3e-6, 1e-6);
     if (u) {
         float *g = op_read(u);
-        for (size_t i = 0; i < count; i++) ck_assert_msg(g[i] == (float)before[i], "u[%zu] = %g, wanted %g", i, g[i], before[i]);
+        for (size_t i = 0; i < count; i++) ck_assert_msg(g[i] == (float)before[i], "u[%zu] = %g, wanted %g", i, g[i],
+                                                         before[i]);
         free(g);
     }
     op_check();

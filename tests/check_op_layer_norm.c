@@ -9,7 +9,8 @@ static const int64_t SHAPES[][2] = {{1, 1},   {3, 2},    {4, 3},   {5, 4},   {15
 enum { NSHAPES = sizeof SHAPES / sizeof *SHAPES };
 static const float EPS = 1e-5f;
 
-static void reference(double *y, double *stats, const double *x, const double *gamma, const double *beta, int64_t n, int64_t d)
+static void reference(double *y, double *stats, const double *x, const double *gamma, const double *beta, int64_t n,
+                      int64_t d)
 {
     for (int64_t i = 0; i < n; i++) {
         const double *row = x + i * d;
@@ -235,9 +236,12 @@ START_TEST(slopes_agree)
 {
     int64_t n = SHAPES[_i][0], d = SHAPES[_i][1];
     size_t count = (size_t)(n * d), D = (size_t)d;
-    backward_data b = {.x = op_random(count, -2, 2, 1), .gamma = op_random(D, 0.5f, 1.5f, 2), .dy = op_random(count, -1, 1, 3),
-                       .add = op_random(count, 0, 1, 4), .dg0 = calloc(D, sizeof(float)), .db0 = calloc(D, sizeof(float))};
-    double *p = malloc((count + 2 * D) * sizeof *p), *w = doubles(b.dy, count), *slope = malloc((count + 2 * D) * sizeof *slope);
+    backward_data b = {.x = op_random(count, -2, 2, 1), .gamma = op_random(D, 0.5f, 1.5f, 2),
+                       .dy = op_random(count, -1, 1, 3),
+                       .add = op_random(count, 0, 1, 4),
+                       .dg0 = calloc(D, sizeof(float)), .db0 = calloc(D, sizeof(float))};
+    double *p = malloc((count + 2 * D) * sizeof *p), *w = doubles(b.dy, count),
+        *slope = malloc((count + 2 * D) * sizeof *slope);
     for (size_t i = 0; i < count; i++) p[i] = b.x[i];
     for (size_t j = 0; j < D; j++) p[count + j] = p[count + D + j] = b.gamma[j];
     objective_shape o = {n, d, w};
@@ -259,7 +263,8 @@ START_TEST(backward_can_be_planned)
     ck_ok(cst_mem_plan_begin(mem));
     for (int i = 0; i < 8; i++) {
         int64_t dims[2] = {i == 1 || i == 2 || i == 6 ? 64 : 200, i == 5 ? 2 : 64};
-        ck_ok(cst_tensor_create(&t[i], mem, CST_DATA, CST_F32, i == 1 || i == 2 || i == 6 ? 1 : 2, dims, "%s", name[i]));
+        ck_ok(cst_tensor_create(&t[i], mem, CST_DATA, CST_F32, i == 1 || i == 2 || i == 6 ? 1 : 2, dims, "%s",
+                                name[i]));
         ck_ok(cst_tensor_place(t[i]));
     }
     uint64_t before = cst_mem_plan_bytes(mem);

@@ -4,7 +4,8 @@
 
 /* N, in, out: ones, primes, around a vector and a tile. */
 static const int64_t SHAPES[][3] = {{1, 1, 1},    {2, 3, 5},    {7, 13, 11},  {15, 16, 17}, {16, 17, 15}, {17, 15, 16},
-                                    {31, 63, 65}, {32, 64, 64}, {33, 65, 63}, {5, 1, 129},  {130, 127, 1}, {96, 256, 384}};
+                                    {31, 63, 65}, {32, 64, 64}, {33, 65, 63}, {5, 1, 129},  {130, 127, 1},
+                                    {96, 256, 384}};
 enum { NSHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 typedef struct {
@@ -140,7 +141,8 @@ enum { NSUMS = sizeof SUMS / sizeof *SUMS };
 
 static void bias_case(int64_t n, int64_t d, float mean)
 {
-    float *dy = op_random((size_t)(n * d), mean - 1, mean + 1, 1), *start = op_random((size_t)d, -5, 5, 2), *first = NULL;
+    float *dy = op_random((size_t)(n * d), mean - 1, mean + 1, 1), *start = op_random((size_t)d, -5, 5, 2),
+        *first = NULL;
     double *want = malloc((size_t)d * sizeof *want);
     for (int64_t j = 0; j < d; j++) {
         want[j] = start[j];

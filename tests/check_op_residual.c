@@ -2,7 +2,8 @@
 
 #include "op/residual.h"
 
-static const int64_t SHAPES[][2] = {{1, 1}, {2, 3}, {5, 4}, {7, 15}, {3, 16}, {4, 17}, {13, 127}, {2, 511}, {3, 512}, {2, 513}, {1, 2053}, {96, 1024}};
+static const int64_t SHAPES[][2] = {{1, 1}, {2, 3}, {5, 4}, {7, 15}, {3, 16}, {4, 17}, {13, 127}, {2, 511}, {3, 512},
+                                    {2, 513}, {1, 2053}, {96, 1024}};
 enum { NSHAPES = sizeof SHAPES / sizeof *SHAPES };
 
 /* 1 / (1 - p) where the element is kept, else 0; straight from the definition, on the host. */
@@ -38,7 +39,8 @@ START_TEST(forward_agrees)
 {
     const cst_dropout q = {0.3f, 0x123456789abcdefull, 7, 99}, none = {0, 1, 2, 3};
     const cst_dropout *drop[] = {NULL, &q, &none};
-    for (int v = 0; v < 6; v++) forward_case(SHAPES[_i][0], SHAPES[_i][1], v & 1, drop[v / 2] == &none ? NULL : drop[v / 2], v % 3);
+    for (int v = 0; v < 6; v++) forward_case(SHAPES[_i][0], SHAPES[_i][1], v & 1,
+                                             drop[v / 2] == &none ? NULL : drop[v / 2], v % 3);
     forward_case(SHAPES[_i][0], SHAPES[_i][1], 0, &q, 1);
     forward_case(SHAPES[_i][0], SHAPES[_i][1], 1, &q, 2);
 }
@@ -60,7 +62,8 @@ START_TEST(mask_is_exact)
         float *f = op_read(s), *b = op_read(dx);
         for (size_t i = 0; i < count; i++) {
             float want = mask(&cases[k], i);
-            ck_assert_msg(f[i] == want && b[i] == want, "case %d, element %zu: %g and %g, wanted %g", k, i, f[i], b[i], want);
+            ck_assert_msg(f[i] == want && b[i] == want, "case %d, element %zu: %g and %g, wanted %g", k, i, f[i],
+                          b[i], want);
         }
         free(f), free(b);
     }

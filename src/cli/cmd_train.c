@@ -72,6 +72,7 @@ static cst_status load_split(run *r, split *s, cst_option_id own, const char *na
     char *path, *text = NULL;
     size_t n;
     cst_status st;
+    if (!r->tok) return required ? cst_fail(CST_USAGE, "--%s needs --tokenizer", name) : CST_OK;
     CST_TRY(split_path(&path, r->a, own, name, required));
     if (!path) return CST_OK;
     CST_GO(cst_text_load(&text, &n, path), out);
@@ -90,13 +91,14 @@ static cst_status make_batches(run *r, split *s, const cst_session_options *o, i
     return s->ids ? cst_batches_create(&s->batches, s->ids, s->count, &c) : CST_OK;
 }
 
-/* The tokenizer: as asked for, else the model folder's, else bytes. */
+/* The tokenizer: as asked for, else the model folder's, else bytes; none for text that comes as ids. */
 static cst_status open_tokenizer(run *r)
 {
     const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
     char *vocab = !spec && model ? cst_path_join(model, "vocab.json") : NULL;
     int in_model = vocab && cst_path_exists(vocab);
     free(vocab);
+    if (!spec && !in_model && r->a->text[CST_OPTION_TOKENS_FILE]) return CST_OK;
     return cst_tokenizer_open(&r->tok, spec ? spec : in_model ? model : "bytes");
 }
 
@@ -147,7 +149,7 @@ static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
     CST_TRY(cst_model_save(s->model, dir));
-    return cst_tokenizer_save(r->tok, dir);
+    return r->tok ? cst_tokenizer_save(r->tok, dir) : CST_OK;
 }
 
 static int stop(void *user)
@@ -247,7 +249,7 @@ cst_status cst_cmd_train(const cst_args *a)
     CST_GO(cst_config_from(&config, a), out);
     CST_GO(cst_session_options_from(&o, a, &config), out);
     CST_GO(open_tokenizer(&r), out);
-    if ((int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
+    if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
         st = cst_fail(CST_INPUT, "the tokenizer has %u ids, the model %" PRId64, cst_tokenizer_size(r.tok), config.vocab_size);
         goto out;
     }

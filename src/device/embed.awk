@@ -10,9 +10,9 @@ FNR == 1 {
 }
 {
     line = $0
-    gsub(/\\/, "\\\\", line)
-    gsub(/"/, "\\\"", line)
-    gsub(/\?/, "\\?", line)
+    gsub(/\\/, "&&", line)
+    gsub(/"/, "\\\\&", line)
+    gsub(/\?/, "\\\\&", line)
     print "     \"" line "\\n\""
 }
 END { flush_file(); print "    {0, 0}\n};" }

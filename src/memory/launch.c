@@ -149,6 +149,8 @@ cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const s
     cst_status st = CST_OK;
     int empty = 0;
     for (int i = 0; i < dims; i++) empty |= !global[i];
+    if (empty && nwait) /* acquire handed these over: later operators count on the queue having waited for them */
+        CST_GO(cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, nwait, wait, NULL), "clEnqueueMarkerWithWaitList"), out);
     if (l->k && !empty) {
         CST_GO(bind_tensors(l), out);
         cl_int err = clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, NULL, global, group, nwait,

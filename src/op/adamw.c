@@ -28,7 +28,11 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor 
     cst_launch l;
     factors f = get_factors(s);
     const cst_tensor *same[] = {w, g, m1, m2};
-    size_t n = (size_t)cst_tensor_count(w), vec = (size_t)cst_mem_device(m)->vec, items = cst_round_up(n, vec) / vec;
+    const cst_device *dev = cst_mem_device(m);
+    size_t n = (size_t)cst_tensor_count(w), vec = (size_t)dev->vec;
+    /* one size for all tensors: PoCL compiles a kernel anew for every size of its groups */
+    size_t group = dev->group > 1 ? (size_t)dev->group : dev->info.max_group < 256 ? 1 : 256;
+    size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     for (int i = 0; i < 4; i++) {
         CST_TRY(cst_expect("adamw", same[i], CST_F32, w->rank, w->dim[0], w->dim[1]));
         if ((size_t)cst_tensor_count(same[i]) != n) return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, same[i]->name);
@@ -48,7 +52,7 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor 
     cst_launch_float(&l, "root2", f.root2);
     cst_launch_float(&l, "eps", f.eps);
     cst_launch_float(&l, "step", f.step);
-    return cst_launch_run(&l, 1, &items, NULL);
+    return cst_launch_run(&l, 1, &items, &group);
 }
 
 /* The body, compiled once for each instruction set below. The same steps as cl/adamw.cl: change both. Every

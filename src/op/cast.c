@@ -9,7 +9,11 @@ cst_status cst_cast(cst_mem *m, cst_tensor *dst, const cst_tensor *src)
 {
     cst_launch l;
     char options[32];
-    size_t n = (size_t)cst_tensor_count(src), vec = (size_t)cst_mem_device(m)->vec, items = cst_round_up(n, vec) / vec;
+    const cst_device *dev = cst_mem_device(m);
+    size_t n = (size_t)cst_tensor_count(src), vec = (size_t)dev->vec;
+    /* one size for all tensors: PoCL compiles a kernel anew for every size of its groups */
+    size_t group = dev->group > 1 ? (size_t)dev->group : dev->info.max_group < 256 ? 1 : 256;
+    size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     /* cl/cast.cl counts f32, f16, bf16 from 0, as cst_type does */
     if (src->type > CST_BF16 || dst->type > CST_BF16)
         return cst_fail(CST_UNSUPPORTED, "cast: %s is %s, %s is %s; f32, f16 and bf16 are what can be converted", src->name,
@@ -21,5 +25,5 @@ cst_status cst_cast(cst_mem *m, cst_tensor *dst, const cst_tensor *src)
     cst_launch_write(&l, "y", dst, 0);
     cst_launch_read(&l, "x", src, 0);
     cst_launch_ulong(&l, "n", n);
-    return cst_launch_run(&l, 1, &items, NULL);
+    return cst_launch_run(&l, 1, &items, &group);
 }

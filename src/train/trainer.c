@@ -31,6 +31,7 @@ typedef struct run {
     double last_time;        /* when the last step's figures came, s */
     double *ms;              /* of all steps reported */
     int64_t reported;
+    double sum_ms;           /* of all but the first, which builds kernels */
     int32_t *ids;
     uint64_t h2d, d2h;       /* counters at the end of the last step enqueued */
 } run;
@@ -74,9 +75,11 @@ static cst_status finish_step(run *r, pending *p)
     int64_t last = r->o->stop_after && r->o->stop_after < r->o->steps ? r->o->stop_after : r->o->steps;
     r->last_time = now();
     r->ms[r->reported++] = s * 1e3;
+    if (r->reported > 1) r->sum_ms += s * 1e3;
+    double mean_s = r->reported > 1 ? r->sum_ms * 1e-3 / (double)(r->reported - 1) : s;
     cst_step_report rep = {.step = p->step, .steps = r->o->steps, .loss = p->loss, .lr = p->lr, .grad_norm = p->norm[0],
                            .finite = p->norm[2] != 0, .ms = s * 1e3, .tokens_per_s = tokens / s,
-                           .eta_s = s * (double)(last - p->step), .valid_loss = p->valid_loss, .device_bytes = stats.used,
+                           .eta_s = mean_s * (double)(last - p->step), .valid_loss = p->valid_loss, .device_bytes = stats.used,
                            .device_peak = stats.reserved_peak, .h2d_bytes = p->h2d, .d2h_bytes = p->d2h};
     if (!rep.finite) cst_log(CST_LOG_WARN, "step %lld: a gradient is not finite; the update was left out", (long long)p->step);
     if (p->step == 1) r->result->first_loss = p->loss;
