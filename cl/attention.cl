@@ -14,10 +14,9 @@
  * kernel of its own so that nothing is summed by atomics. Exponentials are taken in base 2.
  *
  * Set by the host:
- *   HD        columns of a head, 1 to 128
- *   TX, TY    work-items of a group across and down a tile; TX = 1: one work-item a group (attention_cpu.clh),
- *             else 8 or 16 (attention_gpu.clh)
- *   BACKWARD  which kernels are wanted
+ *   HD      columns of a head, 1 to 128
+ *   TX, TY  work-items of a group across and down a tile; TX = 1: one work-item a group (attention_cpu.clh),
+ *           else 8 or 16 (attention_gpu.clh)
  * The files named give TILE, the rows that a group owns, POOL (local memory) and the functions *_tile.
  * Groups are (tile, head, sequence); the longest rows of tiles start first.
  */
@@ -29,7 +28,6 @@
 #include "attention_gpu.clh"
 #endif
 
-#if !BACKWARD
 __kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(float, q), IN(float, k), IN(float, v),
                                            const int seq, const int heads, const float scale)
 {
@@ -44,7 +42,6 @@ __kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(fl
     forward_tile(o + at, lse + row * heads + h, q + at, k + at, v + at, tile * TILE, seq, heads, scale, pool);
 }
 
-#else
 /* One work-item a row and head. */
 __kernel void attention_delta(OUT(float, delta), IN(float, d_o), IN(float, o), const ulong n)
 {
@@ -95,4 +92,3 @@ __kernel GROUP_SIZE void attention_dkv(OUT(float, dk), OUT(float, dv), IN(float,
     dkv_tile(dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, tile * TILE, seq, heads,
              scale, pool);
 }
-#endif

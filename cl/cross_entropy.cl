@@ -71,8 +71,11 @@ __kernel void cross_entropy(IO(float, logits), IN(int, targets), IO(float, loss)
     /* The work-item that overwrites x[target] also reads it first and corrects it last: no fence needed. */
     const int valid = target < vocab;
     const int owner = !valid ? 0 : target < tail ? target / VW % WG : (target - tail) % WG;
-    const float hit = valid ? x[target] - most : NAN;
-    if (l == owner) loss[row] = log(total) - hit;
+    float hit = NAN;
+    if (l == owner) {
+        if (valid) hit = x[target] - most;
+        loss[row] = log(total) - hit;
+    }
     if (!grad) return;
     const float factor = (valid ? scale : NAN) / total;
     for (v = l; v < nv; v += WG) vstorev(exp(vloadv(v, x) - most) * factor, v, x);

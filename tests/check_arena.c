@@ -70,7 +70,8 @@ START_TEST(random_sequences_follow_the_model)
             own(&m, block[b].slab, (int)(block[b].offset / UNIT), (int)((block[b].bytes + UNIT - 1) / UNIT), 0);
             block[b].used = 0;
         } else {
-            size_t bytes = 1 + draw((uint64_t)_i, 3 * step + 1, draw((uint64_t)_i, 3 * step + 2, 9) ? 3 * UNIT : 20 * UNIT);
+            size_t bytes =
+                1 + draw((uint64_t)_i, 3 * step + 1, draw((uint64_t)_i, 3 * step + 2, 9) ? 3 * UNIT : 20 * UNIT);
             int need = (int)((bytes + UNIT - 1) / UNIT), fits = find(&m, need, &slab, &at);
             ck_assert_int_eq(cst_arena_place(&a, bytes, &got_slab, &offset), fits);
             placed += fits;

@@ -13,10 +13,13 @@
 /* From kat_vectors of the Random123 distribution (philox4x32, 10 rounds). */
 START_TEST(philox_known_answers)
 {
-    static const struct { uint32_t c[4], k[2], want[4]; } v[] = {
+    static const struct { uint32_t c[4], k[2], want[4];
+    } v[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {{~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (int i = 0; i < 3; i++) {
         uint32_t got[4];
@@ -32,7 +35,8 @@ START_TEST(seed_stream_and_index_all_matter)
     uint64_t x = cst_random_u64(1, 2, 3), high = (uint64_t)1 << 32;
     ck_assert(x == cst_random_u64(1, 2, 3));
     ck_assert(x != cst_random_u64(2, 2, 3) && x != cst_random_u64(1, 3, 3) && x != cst_random_u64(1, 2, 4));
-    ck_assert(x != cst_random_u64(1 + high, 2, 3) && x != cst_random_u64(1, 2 + high, 3) && x != cst_random_u64(1, 2, 3 + high));
+    ck_assert(x != cst_random_u64(1 + high, 2, 3) && x != cst_random_u64(1, 2 + high, 3) &&
+              x != cst_random_u64(1, 2, 3 + high));
 }
 END_TEST
 
@@ -112,7 +116,8 @@ START_TEST(shuffle_is_uniform)
         count[p[0] * 9 + p[1] * 3 + p[2]]++;
     }
     static const int orders[] = {5, 7, 11, 15, 19, 21}; /* 012 021 102 120 201 210 */
-    for (int i = 0; i < 6; i++) ck_assert_msg(abs(count[orders[i]] - RUNS / 6) < 460, "%d", count[orders[i]]); /* 5 sigma */
+    for (int i = 0; i < 6; i++)
+        ck_assert_msg(abs(count[orders[i]] - RUNS / 6) < 460, "%d", count[orders[i]]); /* 5 sigma */
 }
 END_TEST
 

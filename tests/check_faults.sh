@@ -30,11 +30,11 @@ while IFS='|' read -r name file old new shape; do
         fail=1
         continue
     fi
-    if [ "$shape" = gpu ]; then CASTOR_GPU_SHAPE=1 timeout 600 "$builddir/tests/check_op_$name" >"$dir/log" 2>&1
-    else timeout 600 "$builddir/tests/check_op_$name" >"$dir/log" 2>&1; fi
+    if [ "$shape" = gpu ]; then CASTOR_GPU_SHAPE=1 timeout 600 "$builddir/tests/check_$name" >"$dir/log" 2>&1
+    else timeout 600 "$builddir/tests/check_$name" >"$dir/log" 2>&1; fi
     got=$?
     if grep -q "doesn't build" "$dir/log"; then echo "FAIL: cl/$file with \"$new\" doesn't build: no fault of arithmetic"; fail=1
-    elif [ $got != 1 ]; then echo "FAIL: cl/$file with \"$new\" for \"$old\": check_op_$name ended with $got, unnoticed"; fail=1
+    elif [ $got != 1 ]; then echo "FAIL: cl/$file with \"$new\" for \"$old\": check_$name ended with $got, unnoticed"; fail=1
     else echo "noticed: cl/$file: $new"; fi
 done <"$src/tests/faults"
 echo "$planted faults planted"

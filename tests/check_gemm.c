@@ -3,8 +3,9 @@
 #include "gemm/gemm.h"
 
 /* m, n, k: 1, primes, around tiles; the last ones are large enough for CLBlast's indirect kernels */
-static const int64_t sizes[][3] = {{1, 1, 1},    {2, 3, 5},    {7, 1, 129},  {1, 64, 65},   {64, 64, 64},   {65, 63, 64},
-                                   {37, 41, 43}, {16, 65, 17}, {63, 65, 1},  {35, 34, 5000}, {128, 129, 127}, {450, 470, 461}, {512, 448, 480}};
+static const int64_t sizes[][3] = {{1, 1, 1},       {2, 3, 5},       {7, 1, 129},    {1, 64, 65}, {64, 64, 64},
+                                   {65, 63, 64},    {37, 41, 43},    {16, 65, 17},   {63, 65, 1}, {35, 34, 5000},
+                                   {128, 129, 127}, {450, 470, 461}, {512, 448, 480}};
 #define SIZES ((int)(sizeof sizes / sizeof *sizes))
 
 /* One matrix as it is stored: rows x cols inside a tensor of `total` elements. */
@@ -15,7 +16,8 @@ typedef struct matrix {
 } matrix;
 
 /* Random inside, `outside` everywhere else. */
-static matrix make(const char *name, int64_t rows, int64_t cols, int64_t ld, int64_t at, int64_t behind, float outside, uint64_t stream)
+static matrix make(const char *name, int64_t rows, int64_t cols, int64_t ld, int64_t at, int64_t behind, float outside,
+                   uint64_t stream)
 {
     matrix a = {rows, cols, ld, at, at + (rows - 1) * ld + cols + behind, NULL, NULL};
     float *r = op_random((size_t)(rows * cols), -1, 1, stream);
@@ -69,11 +71,12 @@ static void compare(const cst_gemm_args *g, const matrix *a, const matrix *b, co
             int64_t p = position(c, i, j);
             double w = want[i * g->n + j] + (g->accumulate ? c->x[p] : 0);
             if (!(fabs(got[p] - w) <= 3e-6 * (fabs(w) + bound))) /* terms of size 1, summed in order */
-                ck_abort_msg("%dx%dx%d %c%c acc %d: C[%d,%d] = %.9g, wanted %.9g", (int)g->m, (int)g->n, (int)g->k, "NT"[g->trans_a],
-                             "NT"[g->trans_b], g->accumulate, (int)i, (int)j, got[p], w);
+                ck_abort_msg("%dx%dx%d %c%c acc %d: C[%d,%d] = %.9g, wanted %.9g", (int)g->m, (int)g->n, (int)g->k,
+                             "NT"[g->trans_a], "NT"[g->trans_b], g -> accumulate, (int)i, (int)j, got[p], w);
             got[p] = c->x[p];
         }
-    ck_assert_msg(!memcmp(got, c->x, (size_t)c->total * 4), "%dx%dx%d: written outside of C", (int)g->m, (int)g->n, (int)g->k);
+    ck_assert_msg(!memcmp(got, c->x, (size_t)c->total * 4), "%dx%dx%d: written outside of C", (int)g->m, (int)g->n,
+                  (int)g->k);
     free(got);
     free(want);
 }

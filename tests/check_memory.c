@@ -84,7 +84,8 @@ END_TEST
 START_TEST(the_rest_of_a_budget_is_used)
 {
     cst_mem *m = manager(40 * MIB);
-    cst_tensor *a = tensor(m, "a", 1), *b = tensor(m, "b", 40 * MIB / 4), *c = tensor(m, "c", (int64_t)(32 * MIB - block_bytes()) / 4);
+    cst_tensor *a = tensor(m, "a", 1), *b = tensor(m, "b", 40 * MIB / 4),
+               *c = tensor(m, "c", (int64_t)(32 * MIB - block_bytes()) / 4);
     cst_tensor *d = tensor(m, "d", 8 * MIB / 4), *e = tensor(m, "e", 1);
     ck_ok(cst_tensor_place(a)); /* a slab of 32 MiB */
     ck_assert_uint_eq(stats_of(m).reserved, 32 * MIB);
@@ -259,7 +260,8 @@ static void run_step(cst_mem *m, step *s)
     ck_ok(cst_tensor_create(&z, m, CST_SCRATCH, CST_F32, 1, (int64_t[]){100001}, "z"));
     ck_ok(cst_fill(m, z, 1));
     note(s, z);
-    ck_ok(cst_gemm(m, &(cst_gemm_args){.m = 500, .n = 500, .k = 300, .trans_a = 1, .a = y, .b = y, .c = s->dw, .accumulate = 1}));
+    ck_ok(cst_gemm(
+        m, &(cst_gemm_args){.m = 500, .n = 500, .k = 300, .trans_a = 1, .a = y, .b = y, .c = s->dw, .accumulate = 1}));
     cst_tensor_free(y);
     ck_ok(cst_tensor_create(&x, m, CST_SCRATCH, CST_F32, 1, (int64_t[]){130001}, "x again"));
     ck_ok(cst_fill(m, x, 1));
@@ -363,7 +365,8 @@ START_TEST(transfers_are_ordered_against_kernels)
 {
     enum { ROUNDS = 100, N = 50021 };
     cst_tensor *x = tensor(mem, "x", N), *y = tensor(mem, "y", N), *z = tensor(mem, "z", N);
-    float *in = malloc((size_t)ROUNDS * N * 4), *out = malloc((size_t)ROUNDS * N * 4), *constant = malloc((size_t)ROUNDS * N * 4);
+    float *in = malloc((size_t)ROUNDS * N * 4), *out = malloc((size_t)ROUNDS * N * 4),
+          *constant = malloc((size_t)ROUNDS * N * 4);
     cl_event up[ROUNDS], down[ROUNDS], third[ROUNDS];
     for (int r = 0; r < ROUNDS; r++)
         for (int i = 0; i < N; i++) in[r * N + i] = (float)(r * 1000 + i % 997);

@@ -70,7 +70,8 @@ static void same_bits(const char *what, const float *host, const float *device, 
 {
     for (size_t i = 0; i < n; i++)
         if (bits(host[i]) != bits(device[i]))
-            ck_abort_msg("%s[%zu]: host %.9g (%08x), device %.9g (%08x)", what, i, host[i], bits(host[i]), device[i], bits(device[i]));
+            ck_abort_msg("%s[%zu]: host %.9g (%08x), device %.9g (%08x)", what, i, host[i], bits(host[i]), device[i],
+                         bits(device[i]));
 }
 
 /* A few steps on both sides, from the same start. */
@@ -187,7 +188,8 @@ START_TEST(not_finite_changes_nothing)
     float *x = op_random(N, 0, 1, 1), *g = op_random(N, 0, 1, 2);
     g[5] = NAN;
     cst_tensor *w = op_tensor("w", CST_PARAM, N, 0, x), *m1 = op_tensor("m1", CST_OPTIM, N, 0, x);
-    cst_tensor *m2 = op_tensor("m2", CST_OPTIM, N, 0, x), *tg = op_tensor("grad", CST_GRAD, N, 0, g), *norm = norm_tensor(0, 0);
+    cst_tensor *m2 = op_tensor("m2", CST_OPTIM, N, 0, x), *tg = op_tensor("grad", CST_GRAD, N, 0, g),
+               *norm = norm_tensor(0, 0);
     cst_adamw_step s = step_at(1, 0.1f, 0.1f);
     ck_ok(cst_adamw(mem, w, tg, m1, m2, norm, &s));
     cst_tensor *all[] = {w, m1, m2};

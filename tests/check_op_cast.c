@@ -74,7 +74,8 @@ START_TEST(widening_is_exact)
     float *got = cast(CST_F32, from, 65536, x);
     for (int i = 0; i < 65536; i++) {
         float want = (float)value16(x[i], exponent_bits(from));
-        if (isnan(want) ? !isnan(got[i]) : bits(got[i]) != bits(want)) ck_abort_msg("%04x: %.9g, wanted %.9g", i, got[i], want);
+        if (isnan(want) ? !isnan(got[i]) : bits(got[i]) != bits(want))
+            ck_abort_msg("%04x: %.9g, wanted %.9g", i, got[i], want);
     }
     free(x), free(got);
 }
@@ -84,16 +85,18 @@ static void check16(const uint16_t *got, const float *x, size_t n, int e)
 {
     for (size_t i = 0; i < n; i++)
         if (isnan(x[i]) ? !isnan(value16(got[i], e)) : got[i] != round16(x[i], e))
-            ck_abort_msg("%.9g (%08x): %04x, wanted %04x", x[i], bits(x[i]), got[i], isnan(x[i]) ? 0x7FC0 : round16(x[i], e));
+            ck_abort_msg("%.9g (%08x): %04x, wanted %04x", x[i], bits(x[i]), got[i],
+                         isnan(x[i]) ? 0x7FC0 : round16(x[i], e));
 }
 
 /* Every exponent with the fractions where rounding turns, and random bits. */
 START_TEST(narrowing_rounds_to_nearest_even)
 {
     cst_type to = _i ? CST_BF16 : CST_F16;
-    static const uint32_t low[] = {0, 1, 0xFFF, 0x1000, 0x1001, 0x1FFF, 0x2000, 0x2FFF, 0x3000, 0x3001, 0x7FFF, 0x8000, 0x8001,
-                                   0xFFFF, 0x10000, 0x17FFF, 0x18000, 0x18001, 0x3FFFFF, 0x400000, 0x7FEFFF, 0x7FF000, 0x7F7FFF,
-                                   0x7F8000, 0x7FFFFF};
+    static const uint32_t low[] = {0,        1,        0xFFF,    0x1000,  0x1001,   0x1FFF,   0x2000,
+                                   0x2FFF,   0x3000,   0x3001,   0x7FFF,  0x8000,   0x8001,   0xFFFF,
+                                   0x10000,  0x17FFF,  0x18000,  0x18001, 0x3FFFFF, 0x400000, 0x7FEFFF,
+                                   0x7FF000, 0x7F7FFF, 0x7F8000, 0x7FFFFF};
     enum { LOW = sizeof low / sizeof *low, RANDOM = 200003 };
     size_t n = 0;
     float *x = malloc((512 * LOW + RANDOM) * sizeof *x);
@@ -132,8 +135,10 @@ START_TEST(all_sizes_and_types)
             float *back = cast(CST_F32, (cst_type)to, n, b);
             for (int64_t i = 0; i < n; i++) {
                 float want = x[i];
-                if (from != CST_F32) want = (float)value16(round16(want, exponent_bits((cst_type)from)), exponent_bits((cst_type)from));
-                if (to != CST_F32) want = (float)value16(round16(want, exponent_bits((cst_type)to)), exponent_bits((cst_type)to));
+                if (from != CST_F32)
+                    want = (float)value16(round16(want, exponent_bits((cst_type)from)), exponent_bits((cst_type)from));
+                if (to != CST_F32)
+                    want = (float)value16(round16(want, exponent_bits((cst_type)to)), exponent_bits((cst_type)to));
                 ck_assert_msg(bits(back[i]) == bits(want), "%d to %d, element %d", from, to, (int)i);
             }
             free(a), free(b), free(back);
@@ -144,7 +149,8 @@ END_TEST
 
 START_TEST(wrong_use_is_refused)
 {
-    cst_tensor *x = make("x", CST_F32, 8, NULL), *y = make("y", CST_BF16, 9, NULL), *k = make("k", CST_I32, 8, NULL), *z;
+    cst_tensor *x = make("x", CST_F32, 8, NULL), *y = make("y", CST_BF16, 9, NULL), *k = make("k", CST_I32, 8, NULL),
+               *z;
     ck_fails(cst_cast(mem, y, x), CST_USAGE, "y has 9");
     ck_fails(cst_cast(mem, k, x), CST_UNSUPPORTED, "k is i32");
     ck_fails(cst_cast(mem, x, k), CST_UNSUPPORTED, "k is i32");

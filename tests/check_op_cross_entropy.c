@@ -4,9 +4,10 @@
 
 /* tokens, width, vocabulary: 1, primes, and the borders of vectors (4, 16), of batches of 8 vectors (128 on a
  * CPU, 4096 in a group of 128) and of groups of vectors (512) */
-static const int64_t sizes[][3] = {{1, 1, 1},    {1, 3, 2},    {5, 7, 3},     {2, 4, 4},     {13, 11, 15},  {64, 8, 16},
-                                   {65, 16, 17}, {63, 5, 127}, {3, 16, 128},  {17, 16, 129}, {11, 8, 511},  {4, 32, 512},
-                                   {6, 8, 513},  {3, 4, 4095}, {2, 16, 4096}, {5, 8, 4097},  {3, 8, 10007}, {97, 48, 601}};
+static const int64_t sizes[][3] = {{1, 1, 1},    {1, 3, 2},     {5, 7, 3},    {2, 4, 4},    {13, 11, 15},
+                                   {64, 8, 16},  {65, 16, 17},  {63, 5, 127}, {3, 16, 128}, {17, 16, 129},
+                                   {11, 8, 511}, {4, 32, 512},  {6, 8, 513},  {3, 4, 4095}, {2, 16, 4096},
+                                   {5, 8, 4097}, {3, 8, 10007}, {97, 48, 601}};
 #define SIZES ((int)(sizeof sizes / sizeof *sizes))
 
 typedef struct problem {
@@ -146,14 +147,16 @@ START_TEST(gradients_are_the_slopes_of_the_loss)
 {
     problem p = make(sizes[_i][0], sizes[_i][1], sizes[_i][2], 3);
     int64_t nh = p.n * p.e, nt = p.v * p.e;
-    cst_tensor *loss = op_tensor("loss", CST_ACTIVATION, p.n, 0, NULL), *dh = op_tensor("dh", CST_ACTIVATION, p.n, p.e, NULL);
+    cst_tensor *loss = op_tensor("loss", CST_ACTIVATION, p.n, 0, NULL),
+               *dh = op_tensor("dh", CST_ACTIVATION, p.n, p.e, NULL);
     float *zero = calloc((size_t)nt, sizeof *zero);
     cst_tensor *dtable = op_tensor("dtable", CST_GRAD, p.v, p.e, zero);
     cst_lm_loss_args a = args_of(&p, loss, dh, dtable);
     ck_ok(cst_lm_loss(mem, &a));
     float *d = op_read(dh), *t = op_read(dtable);
     for (int k = 0; k < 12; k++) {
-        size_t i = cst_random_u64(1, 1, (uint64_t)k) % (uint64_t)nh, j = cst_random_u64(1, 2, (uint64_t)k) % (uint64_t)nt;
+        size_t i = cst_random_u64(1, 1, (uint64_t)k) % (uint64_t)nh,
+               j = cst_random_u64(1, 2, (uint64_t)k) % (uint64_t)nt;
         double s = op_slope(objective_h, p.h64, i, 1e-5, &p);
         op_close("dh", &d[i], &s, 1, 1e-5, p.scale);
         s = op_slope(objective_h, p.table64, j, 1e-5, &p);
@@ -256,7 +259,8 @@ START_TEST(wrong_shapes_are_refused)
 {
     problem p = make(6, 4, 10, 1);
     cst_tensor *loss = op_tensor("loss", CST_ACTIVATION, 6, 0, NULL), *dh = op_tensor("dh", CST_ACTIVATION, 6, 4, NULL);
-    cst_tensor *bad = op_tensor("bad", CST_ACTIVATION, 6, 5, NULL), *flat = op_tensor("flat", CST_ACTIVATION, 7, 0, NULL);
+    cst_tensor *bad = op_tensor("bad", CST_ACTIVATION, 6, 5, NULL),
+               *flat = op_tensor("flat", CST_ACTIVATION, 7, 0, NULL);
     cst_lm_loss_args a = args_of(&p, loss, dh, bad);
     ck_fails(cst_lm_loss(mem, &a), CST_USAGE, "bad");
     a = args_of(&p, loss, bad, NULL);

@@ -3,8 +3,9 @@
 #include "op/grad_norm.h"
 
 /* [d0, d1] of a gradient; d1 = 0: one dimension. Around vectors, groups and blocks of 16384. */
-static const int64_t shapes[][2] = {{1, 0},     {3, 0},     {15, 0},    {16, 0},    {17, 0},   {127, 5},   {512, 0},    {513, 0},
-                                    {16383, 0}, {16384, 0}, {16385, 0}, {128, 128}, {32771, 0}, {1021, 509}, {4096, 256}};
+static const int64_t shapes[][2] = {{1, 0},     {3, 0},     {15, 0},    {16, 0},     {17, 0},
+                                    {127, 5},   {512, 0},   {513, 0},   {16383, 0},  {16384, 0},
+                                    {16385, 0}, {128, 128}, {32771, 0}, {1021, 509}, {4096, 256}};
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
 static int64_t count_of(const int64_t *d)
@@ -17,7 +18,8 @@ static void norm_of(float result[4], float *const *x, const int64_t (*shape)[2],
 {
     int64_t blocks = 0, at = 0;
     for (int i = 0; i < n; i++) blocks += cst_grad_norm_blocks(count_of(shape[i]));
-    cst_tensor *partial = op_tensor("partial", CST_SCRATCH, blocks + 1, 0, NULL), *r = op_tensor("result", CST_SCRATCH, 4, 0, NULL);
+    cst_tensor *partial = op_tensor("partial", CST_SCRATCH, blocks + 1, 0, NULL),
+               *r = op_tensor("result", CST_SCRATCH, 4, 0, NULL);
     for (int i = 0; i < n; i++) {
         cst_tensor *g = op_tensor("grad", CST_GRAD, shape[i][0], shape[i][1], x[i]);
         ck_ok(cst_grad_norm_partial(mem, partial, at, g));
@@ -68,7 +70,9 @@ START_TEST(clipping)
 {
     static const int64_t shape[][2] = {{2, 0}};
     float v[] = {3, 4}, *x = v, got[4];
-    static const struct { float clip, want; } cases[] = {{10, 1}, {5.1f, 1}, {1, 1 / (5 + 1e-6f)}, {2.5f, 2.5f / (5 + 1e-6f)}, {0, 1}, {-1, 1}};
+    static const struct {
+        float clip, want;
+    } cases[] = {{10, 1}, {5.1f, 1}, {1, 1 / (5 + 1e-6f)}, {2.5f, 2.5f / (5 + 1e-6f)}, {0, 1}, {-1, 1}};
     for (int i = 0; i < 6; i++) {
         norm_of(got, &x, shape, 1, cases[i].clip);
         ck_assert(got[0] == 5 && got[2] == 1 && got[3] == 0);
@@ -92,7 +96,8 @@ START_TEST(not_finite_is_found)
         x[places[p]] = bad[_i];
         norm_of(got, &x, shape, 1, 1);
         x[places[p]] = keep;
-        ck_assert_msg(got[2] == 0 && got[1] == 0 && got[3] == 0, "element %d: %g %g %g", (int)places[p], got[0], got[1], got[2]);
+        ck_assert_msg(got[2] == 0 && got[1] == 0 && got[3] == 0, "element %d: %g %g %g", (int)places[p], got[0], got[1],
+                      got[2]);
         ck_assert(_i == 0 ? isnan(got[0]) : isinf(got[0]));
     }
     norm_of(got, &x, shape, 1, 1);

@@ -12,25 +12,37 @@ static cst_status failed(const cst_gemm_args *g, int code)
                     g->k, g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N');
 }
 
-cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use)
+/* One call of CLBlast: k0 .. k0 + k of the inner dimension. */
+static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, int64_t k0, int64_t k)
 {
     cst_device *dev = cst_mem_device(m);
     CLBlastTranspose ta = g->trans_a ? CLBlastTransposeYes : CLBlastTransposeNo;
     CLBlastTranspose tb = g->trans_b ? CLBlastTransposeYes : CLBlastTransposeNo;
-    size_t M = (size_t)g->m, N = (size_t)g->n, K = (size_t)g->k;
+    size_t M = (size_t)g->m, N = (size_t)g->n, K = (size_t)k;
     size_t lda = (size_t)g->lda, ldb = (size_t)g->ldb, ldc = (size_t)g->ldc, scratch_bytes = 0;
-    size_t a = use[0].offset / 4 + (size_t)g->a_at, b = use[1].offset / 4 + (size_t)g->b_at, c = use[2].offset / 4 + (size_t)g->c_at;
+    size_t a = use[0].offset / 4 + (size_t)(g->a_at + (g->trans_a ? k0 * g->lda : k0));
+    size_t b = use[1].offset / 4 + (size_t)(g->b_at + (g->trans_b ? k0 : k0 * g->ldb));
+    size_t c = use[2].offset / 4 + (size_t)g->c_at;
     cl_mem scratch = NULL;
-    pthread_mutex_lock(&lock);
     /* The size depends on whether offsets are zero: ask as for a product inside a slab, planned or real. */
     int code = CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, M, N, K, 1, lda, 1, ldb, 1, ldc, &dev->compute, &scratch_bytes);
-    cst_status st = code ? failed(g, code) : CST_OK;
-    if (st == CST_OK && scratch_bytes) st = cst_mem_scratch(m, scratch_bytes, &scratch);
-    if (st == CST_OK && !cst_mem_planning(m)) {
-        code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, M, N, K, 1.0f, use[0].mem, a, lda, use[1].mem, b, ldb,
-                                          g->accumulate ? 1.0f : 0.0f, use[2].mem, c, ldc, &dev->compute, NULL, scratch);
-        if (code) st = failed(g, code);
-    }
+    if (code) return failed(g, code);
+    if (scratch_bytes) CST_TRY(cst_mem_scratch(m, scratch_bytes, &scratch));
+    if (cst_mem_planning(m)) return CST_OK;
+    code = CLBlastSgemmWithTempBuffer(CLBlastLayoutRowMajor, ta, tb, M, N, K, 1.0f, use[0].mem, a, lda, use[1].mem, b, ldb,
+                                      g->accumulate || k0 ? 1.0f : 0.0f, use[2].mem, c, ldc, &dev->compute, NULL, scratch);
+    return code ? failed(g, code) : CST_OK;
+}
+
+/* CLBlast adds up one long chain per element of C, whose rounding errors grow with its length (five times those
+ * of PyTorch's product at k = 50,272): longer ones are cut into pieces that are added to C. */
+#define K_MOST 4096
+
+cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use)
+{
+    cst_status st = CST_OK;
+    pthread_mutex_lock(&lock);
+    for (int64_t k0 = 0; k0 < g->k && st == CST_OK; k0 += K_MOST) st = piece(m, g, use, k0, g->k - k0 < K_MOST ? g->k - k0 : K_MOST);
     pthread_mutex_unlock(&lock);
     return st;
 }

@@ -4,7 +4,11 @@
 
 #include "gemm/gemm.h"
 
-/* g is checked, its ld's are filled in; use[0..2] are A, B and C, acquired. */
+/* Is this device's kernel shape the one of the native engine for CPUs? */
+int cst_native_cpu_serves(const cst_device *dev);
+/* In both, g is checked and its ld's are filled in; A, B and C have storage and stay acquired by the caller. */
+cst_status cst_native_cpu_gemm(cst_mem *m, const cst_gemm_args *g);
+/* use[0..2] are A, B and C as acquired. */
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use);
 
 #endif

@@ -30,7 +30,7 @@ cst_status cst_gemm(cst_mem *m, const cst_gemm_args *args)
                       {(cst_tensor *)g.b, CST_READ, NULL, 0},
                       {g.c, whole ? CST_WRITE : CST_UPDATE, NULL, 0}};
     CST_TRY(cst_mem_acquire(m, "gemm", use, 3, NULL, NULL));
-    cst_status st = cst_clblast_gemm(m, &g, use);
+    cst_status st = cst_native_cpu_serves(cst_mem_device(m)) ? cst_native_cpu_gemm(m, &g) : cst_clblast_gemm(m, &g, use);
     cst_mem_release(m, use, 3);
     return st;
 }

@@ -98,6 +98,11 @@ void cst_launch_update(cst_launch *l, const char *name, cst_tensor *t, int64_t a
     tensor(l, name, t, at, CST_UPDATE);
 }
 
+void cst_launch_mem(cst_launch *l, const char *name, cl_mem mem)
+{
+    scalar(l, name, sizeof mem, &mem);
+}
+
 void cst_launch_int(cst_launch *l, const char *name, int64_t v)
 {
     cl_int x = (cl_int)v;

@@ -38,6 +38,8 @@ void cst_launch_begin(cst_launch *l, cst_mem *m, const char *file, const char *k
 void cst_launch_read(cst_launch *l, const char *name, const cst_tensor *t, int64_t at);
 void cst_launch_write(cst_launch *l, const char *name, cst_tensor *t, int64_t at);
 void cst_launch_update(cst_launch *l, const char *name, cst_tensor *t, int64_t at);
+/* A memory object of cst_mem_scratch, for an argument declared as a plain __global pointer. */
+void cst_launch_mem(cst_launch *l, const char *name, cl_mem mem);
 /* Scalars: int, uint, ulong, float of OpenCL C. int takes any value that fits 31 bits, else STATE. */
 void cst_launch_int(cst_launch *l, const char *name, int64_t v);
 void cst_launch_uint(cst_launch *l, const char *name, uint32_t v);

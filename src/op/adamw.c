@@ -22,8 +22,8 @@ static factors get_factors(const cst_adamw_step *s)
     };
 }
 
-cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2, const cst_tensor *norm,
-                     const cst_adamw_step *s)
+cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2,
+                     const cst_tensor *norm, const cst_adamw_step *s)
 {
     cst_launch l;
     factors f = get_factors(s);
@@ -35,7 +35,8 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor 
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     for (int i = 0; i < 4; i++) {
         CST_TRY(cst_expect("adamw", same[i], CST_F32, w->rank, w->dim[0], w->dim[1]));
-        if ((size_t)cst_tensor_count(same[i]) != n) return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, same[i]->name);
+        if ((size_t)cst_tensor_count(same[i]) != n)
+            return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, same[i]->name);
     }
     CST_TRY(cst_expect("adamw", norm, CST_F32, 1, 4, 0));
     cst_launch_begin(&l, m, "adamw", "adamw", NULL);
@@ -58,8 +59,9 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor 
 /* The body, compiled once for each instruction set below. The same steps as cl/adamw.cl: change both. Every
  * operation is rounded on its own (fmaf is exact with or without the instruction), so the instruction set
  * doesn't show in the result. */
-static inline __attribute__((always_inline)) void update(float *restrict w, const float *restrict grad, float *restrict m1,
-                                                         float *restrict m2, size_t n, float coefficient, const factors *p)
+static inline __attribute__((always_inline)) void update(float *restrict w, const float *restrict grad,
+                                                         float *restrict m1, float *restrict m2, size_t n,
+                                                         float coefficient, const factors *p)
 {
     const factors f = *p;
 #pragma omp simd
@@ -77,7 +79,7 @@ static inline __attribute__((always_inline)) void update(float *restrict w, cons
 typedef void update_fn(float *, const float *, float *, float *, size_t, float, const factors *);
 
 #define VARIANT(name, attribute)                                                                                       \
-    attribute static void name(float *w, const float *g, float *m1, float *m2, size_t n, float c, const factors *f)     \
+    attribute static void name(float *w, const float *g, float *m1, float *m2, size_t n, float c, const factors *f)    \
     {                                                                                                                  \
         update(w, g, m1, m2, n, c, f);                                                                                 \
     }
@@ -98,7 +100,8 @@ static update_fn *choose(void)
     return update_any;
 }
 
-void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, float coefficient, const cst_adamw_step *s)
+void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, float coefficient,
+                    const cst_adamw_step *s)
 {
     const size_t block = 32768; /* enough that handing it out costs nothing */
     factors f = get_factors(s);

@@ -16,10 +16,11 @@ cst_status cst_cast(cst_mem *m, cst_tensor *dst, const cst_tensor *src)
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     /* cl/cast.cl counts f32, f16, bf16 from 0, as cst_type does */
     if (src->type > CST_BF16 || dst->type > CST_BF16)
-        return cst_fail(CST_UNSUPPORTED, "cast: %s is %s, %s is %s; f32, f16 and bf16 are what can be converted", src->name,
-                        cst_type_name(src->type), dst->name, cst_type_name(dst->type));
+        return cst_fail(CST_UNSUPPORTED, "cast: %s is %s, %s is %s; f32, f16 and bf16 are what can be converted",
+                        src->name, cst_type_name(src->type), dst->name, cst_type_name(dst->type));
     if ((size_t)cst_tensor_count(dst) != n)
-        return cst_fail(CST_USAGE, "cast: %s has %zu elements, %s has %" PRId64, src->name, n, dst->name, cst_tensor_count(dst));
+        return cst_fail(CST_USAGE, "cast: %s has %zu elements, %s has %" PRId64, src->name, n, dst->name,
+                        cst_tensor_count(dst));
     snprintf(options, sizeof options, "-DFROM=%d -DTO=%d", (int)src->type, (int)dst->type);
     cst_launch_begin(&l, m, "cast", "cast", options);
     cst_launch_write(&l, "y", dst, 0);

@@ -35,8 +35,10 @@ static cst_status run_rows(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x,
 static cst_status run_chunk(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x, int64_t row0, int64_t rows)
 {
     int64_t vocab = a->table->dim[0], width = a->table->dim[1];
-    CST_TRY(cst_gemm(m, &(cst_gemm_args){.m = rows, .n = vocab, .k = width, .trans_b = 1, .a = a->h, .a_at = row0 * width,
-                                         .b = a->table, .c = x}));
+    CST_TRY(cst_gemm(
+        m,
+        &(cst_gemm_args){
+            .m = rows, .n = vocab, .k = width, .trans_b = 1, .a = a->h, .a_at = row0 * width, .b = a->table, .c = x}));
     CST_TRY(run_rows(m, a, x, row0, rows, a->dh || a->dtable));
     if (a->dh)
         CST_TRY(cst_gemm(m, &(cst_gemm_args){.m = rows, .n = width, .k = vocab, .a = x, .b = a->table, .c = a->dh,
@@ -72,18 +74,21 @@ cst_status cst_lm_loss(cst_mem *m, const cst_lm_loss_args *a)
     cst_status st;
     CST_TRY(cst_tensor_create(&x, m, CST_SCRATCH, CST_F32, 2, (int64_t[]){chunk, vocab}, "logits"));
     CST_GO(place_all(m, a, x), out);
-    for (int64_t row = 0; row < n; row += chunk) CST_GO(run_chunk(m, a, x, row, n - row < chunk ? n - row : chunk), out);
+    for (int64_t row = 0; row < n; row += chunk)
+        CST_GO(run_chunk(m, a, x, row, n - row < chunk ? n - row : chunk), out);
 out:
     cst_tensor_free(x);
     return st;
 }
 
-cst_status cst_logits(cst_mem *m, cst_tensor *logits, const cst_tensor *h, int64_t row0, int64_t rows, const cst_tensor *table)
+cst_status cst_logits(cst_mem *m, cst_tensor *logits, const cst_tensor *h, int64_t row0, int64_t rows,
+                      const cst_tensor *table)
 {
     CST_TRY(cst_expect("logits", h, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect("logits", table, CST_F32, 2, 0, h->dim[1]));
     if (row0 < 0 || rows < 1 || row0 + rows > h->dim[0])
-        return cst_fail(CST_USAGE, "logits: rows %" PRId64 " to %" PRId64 " of %s, which has %" PRId64, row0, row0 + rows, h->name, h->dim[0]);
+        return cst_fail(CST_USAGE, "logits: rows %" PRId64 " to %" PRId64 " of %s, which has %" PRId64, row0,
+                        row0 + rows, h->name, h->dim[0]);
     CST_TRY(cst_expect("logits", logits, CST_F32, 2, rows, table->dim[0]));
     return cst_gemm(m, &(cst_gemm_args){.m = rows, .n = table->dim[0], .k = h->dim[1], .trans_b = 1, .a = h,
                                         .a_at = row0 * h->dim[1], .b = table, .c = logits});
@@ -96,7 +101,8 @@ cst_status cst_loss_sum(cst_mem *m, cst_tensor *out, int64_t slot, const cst_ten
     CST_TRY(cst_expect("loss_sum", out, CST_F32, 1, 0, 0));
     CST_TRY(cst_expect("loss_sum", loss, CST_F32, 1, 0, 0));
     if (slot < 0 || slot >= out->dim[0])
-        return cst_fail(CST_USAGE, "loss_sum: slot %" PRId64 " of %s, which has %" PRId64, slot, out->name, out->dim[0]);
+        return cst_fail(CST_USAGE, "loss_sum: slot %" PRId64 " of %s, which has %" PRId64, slot, out->name,
+                        out->dim[0]);
     cst_launch_begin(&l, m, "cross_entropy", "loss_sum", NULL);
     cst_launch_update(&l, "out", out, slot);
     cst_launch_read(&l, "loss", loss, 0);

@@ -35,7 +35,8 @@ int64_t cst_lm_loss_chunk(int64_t n, int64_t vocab);
 
 /* logits[i,v] = sum over e of h[row0 + i, e] * table[v,e], i in [0, rows): plain logits, for generation and
  * tests. logits: [rows,V] f32, written; h: [N,E]; table: [V,E]. 2 rows V E FLOPs. USAGE on other shapes. */
-cst_status cst_logits(cst_mem *m, cst_tensor *logits, const cst_tensor *h, int64_t row0, int64_t rows, const cst_tensor *table);
+cst_status cst_logits(cst_mem *m, cst_tensor *logits, const cst_tensor *h, int64_t row0, int64_t rows,
+                      const cst_tensor *table);
 
 /* out[slot] += scale * sum of loss. out: [S] f32, updated; loss: [N] f32. The sum is compensated: its error is
  * about one rounding of the result. Reads 4 bytes an element, in one work-group. USAGE on a wrong slot. */

@@ -22,8 +22,8 @@ cst_status cst_grad_norm_partial(cst_mem *m, cst_tensor *partial, int64_t at, co
     CST_TRY(cst_expect("grad_norm", grad, CST_F32, grad->rank, 0, 0));
     CST_TRY(cst_expect("grad_norm", partial, CST_F32, 1, 0, 0));
     if (at < 0 || at > partial->dim[0] || blocks > partial->dim[0] - at)
-        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums of %s at %" PRId64 " of %s, which has %" PRId64, blocks,
-                        grad->name, at, partial->name, partial->dim[0]);
+        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums of %s at %" PRId64 " of %s, which has %" PRId64,
+                        blocks, grad->name, at, partial->name, partial->dim[0]);
     CST_TRY(cst_tensor_place(partial));
     cst_launch_begin(&l, m, "grad_norm", "grad_norm_partial", OPTIONS);
     cst_launch_update(&l, "partial", partial, at);
@@ -39,7 +39,8 @@ cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, const cst_tensor
     CST_TRY(cst_expect("grad_norm", result, CST_F32, 1, 4, 0));
     CST_TRY(cst_expect("grad_norm", partial, CST_F32, 1, 0, 0));
     if (count < 1 || count > partial->dim[0])
-        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums of %s, which has %" PRId64, count, partial->name, partial->dim[0]);
+        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums of %s, which has %" PRId64, count,
+                        partial->name, partial->dim[0]);
     cst_launch_begin(&l, m, "grad_norm", "grad_norm_finish", OPTIONS);
     cst_launch_write(&l, "result", result, 0);
     cst_launch_read(&l, "partial", partial, 0);
