@@ -5,7 +5,7 @@
 /* m, n, k: 1, primes, around tiles; the last ones are large enough for CLBlast's indirect kernels */
 static const int64_t sizes[][3] = {{1, 1, 1},       {2, 3, 5},       {7, 1, 129},    {1, 64, 65}, {64, 64, 64},
                                    {65, 63, 64},    {37, 41, 43},    {16, 65, 17},   {63, 65, 1}, {35, 34, 5000},
-                                   {128, 129, 127}, {450, 470, 461}, {512, 448, 480}};
+                                   {128, 129, 127}, {450, 470, 461}, {512, 448, 480}, {71, 5, 17001}};
 #define SIZES ((int)(sizeof sizes / sizeof *sizes))
 
 /* One matrix as it is stored: rows x cols inside a tensor of `total` elements. */

@@ -93,8 +93,10 @@ static void problem_free(problem *p)
 static void device_run(const problem *p, float *result[5])
 {
     int64_t rows = (int64_t)p->b * p->t, dim = (int64_t)p->h * p->hd;
-    cst_tensor *q = op_tensor("q", CST_ACTIVATION, rows, dim, p->q), *k = op_tensor("k", CST_ACTIVATION, rows, dim, p->k);
-    cst_tensor *v = op_tensor("v", CST_ACTIVATION, rows, dim, p->v), *w = op_tensor("w", CST_ACTIVATION, rows, dim, p->w);
+    cst_tensor *q = op_tensor("q", CST_ACTIVATION, rows, dim, p->q);
+    cst_tensor *k = op_tensor("k", CST_ACTIVATION, rows, dim, p->k);
+    cst_tensor *v = op_tensor("v", CST_ACTIVATION, rows, dim, p->v);
+    cst_tensor *w = op_tensor("w", CST_ACTIVATION, rows, dim, p->w);
     cst_tensor *out[5];
     for (int i = 0; i < 5; i++) out[i] = op_tensor("out", CST_ACTIVATION, rows, i == 1 ? p->h : dim, NULL);
     ck_ok(cst_attention_forward(mem, out[0], out[1], q, k, v, p->b, p->t, p->h));
@@ -230,7 +232,8 @@ END_TEST
 START_TEST(refuses_wrong_shapes)
 {
     cst_tensor *x = op_tensor("x", CST_ACTIVATION, 12, 20, NULL), *y = op_tensor("y", CST_ACTIVATION, 12, 20, NULL);
-    cst_tensor *lse = op_tensor("lse", CST_ACTIVATION, 12, 2, NULL), *bad = op_tensor("bad", CST_ACTIVATION, 12, 18, NULL);
+    cst_tensor *lse = op_tensor("lse", CST_ACTIVATION, 12, 2, NULL);
+    cst_tensor *bad = op_tensor("bad", CST_ACTIVATION, 12, 18, NULL);
     cst_tensor *wide = op_tensor("wide", CST_ACTIVATION, 12, 129, NULL), *half;
     ck_ok(cst_tensor_create(&half, mem, CST_ACTIVATION, CST_BF16, 2, (int64_t[]){12, 20}, "half"));
     ck_fails(cst_attention_forward(mem, y, lse, x, x, x, 3, 5, 2), CST_USAGE, "x is 2-d [12, 20]");

@@ -64,7 +64,10 @@ cst_status cst_source_get(char **text, const char *name)
     cst_status st = f ? expand(f, top, seen, &nseen) : cst_fail(CST_NO_MEMORY, "%s", file);
     if (f) fclose(f);
     free(top);
-    if (f && st != CST_OK) free(*text);
+    if (f && st != CST_OK) {
+        free(*text);
+        *text = NULL;
+    }
     return st;
 }
 

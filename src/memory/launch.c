@@ -188,6 +188,11 @@ cst_status cst_launch_collect(cst_mem *m)
     return st;
 }
 
+size_t cst_flat_group(const cst_device *dev)
+{
+    return dev->group > 1 ? (size_t)dev->group : dev->info.max_group < 256 ? 1 : 256;
+}
+
 size_t cst_round_up(size_t a, size_t b)
 {
     return (a + b - 1) / b * b;

@@ -12,12 +12,12 @@ typedef struct factors {
 static factors get_factors(const cst_adamw_step *s)
 {
     return (factors){
-        .decay = (float)(1.0 - (double)s->lr * s->weight_decay),
-        .lerp1 = (float)(1.0 - (double)s->beta1),
-        .beta2 = s->beta2,
-        .lerp2 = (float)(1.0 - (double)s->beta2),
+        .decay = (float)(1.0 - s->lr * s->weight_decay),
+        .lerp1 = (float)(1.0 - s->beta1),
+        .beta2 = (float)s->beta2,
+        .lerp2 = (float)(1.0 - s->beta2),
         .root2 = (float)sqrt(s->bias2),
-        .eps = s->eps,
+        .eps = (float)s->eps,
         .step = (float)(s->lr / s->bias1),
     };
 }
@@ -30,8 +30,7 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor 
     const cst_tensor *same[] = {w, g, m1, m2};
     const cst_device *dev = cst_mem_device(m);
     size_t n = (size_t)cst_tensor_count(w), vec = (size_t)dev->vec;
-    /* one size for all tensors: PoCL compiles a kernel anew for every size of its groups */
-    size_t group = dev->group > 1 ? (size_t)dev->group : dev->info.max_group < 256 ? 1 : 256;
+    size_t group = cst_flat_group(dev);
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     for (int i = 0; i < 4; i++) {
         CST_TRY(cst_expect("adamw", same[i], CST_F32, w->rank, w->dim[0], w->dim[1]));

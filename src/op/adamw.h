@@ -18,9 +18,8 @@
 #include "memory/memory.h"
 
 typedef struct cst_adamw_step {
-    float lr, beta1, beta2, eps, weight_decay;
-    double bias1, bias2; /* 1 - beta^t for step t = 1, 2, ...: 1 - pow(beta1, t) with the float beta1 above, so that
-                            they and the moments agree on what beta is */
+    double lr, beta1, beta2, eps, weight_decay;
+    double bias1, bias2; /* 1 - beta^t for step t = 1, 2, ... */
 } cst_adamw_step;
 
 /* One step of one tensor. w, m1, m2: f32 of one shape, changed in place; g: f32 of the same shape, read; norm:

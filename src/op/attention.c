@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "memory/launch.h"
 
@@ -22,15 +21,17 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
 {
     const cst_device *dev = cst_mem_device(m);
     if (batch < 1 || seq < 1 || heads < 1 || seq > INT32_MAX / 2 || batch > INT64_MAX / seq)
-        return cst_fail(CST_USAGE, "%s: %" PRId64 " sequences of %" PRId64 " tokens with %" PRId64 " heads", op, batch, seq, heads);
+        return cst_fail(CST_USAGE, "%s: %" PRId64 " sequences of %" PRId64 " tokens with %" PRId64 " heads", op, batch,
+                        seq, heads);
     CST_TRY(cst_expect(op, q, CST_F32, 2, batch * seq, 0));
     if (q->dim[1] % heads)
-        return cst_fail(CST_USAGE, "%s: %" PRId64 " heads don't divide the %" PRId64 " columns of %s", op, heads, q->dim[1], q->name);
+        return cst_fail(CST_USAGE, "%s: %" PRId64 " heads don't divide the %" PRId64 " columns of %s", op, heads,
+                        q->dim[1], q->name);
     *s = (shape){.batch = batch, .seq = seq, .heads = heads, .hd = q->dim[1] / heads, .tx = 1, .ty = 1, .tile = 32};
     if (s->hd > MAX_HD)
-        return cst_fail(CST_UNSUPPORTED, "%s: head size %" PRId64 "; up to %d is what this operator takes", op, s->hd, MAX_HD);
-    /* rusticl's CPU devices spread work-items over lanes, like a GPU, and don't take large private arrays. */
-    if (dev->group > 1 || strcasestr(dev->info.platform, "rusticl")) {
+        return cst_fail(CST_UNSUPPORTED, "%s: head size %" PRId64 "; up to %d is what this operator takes", op, s->hd,
+                        MAX_HD);
+    if (dev->group > 1) {
         int tx = s->hd <= 64 ? 8 : 16, ty = 16; /* so that an item's results stay in its registers */
         if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->tile = 64;
     }
@@ -45,7 +46,8 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
     return CST_OK;
 }
 
-static cst_status expect_like_q(const char *op, const shape *s, const cst_tensor *const *t, int n, const cst_tensor *lse)
+static cst_status expect_like_q(const char *op, const shape *s, const cst_tensor *const *t, int n,
+                                const cst_tensor *lse)
 {
     for (int i = 0; i < n; i++) CST_TRY(cst_expect(op, t[i], CST_F32, 2, s->batch * s->seq, s->heads * s->hd));
     return cst_expect(op, lse, CST_F32, 2, s->batch * s->seq, s->heads);

@@ -86,7 +86,7 @@ static cst_status fetch(cst_host_optim *h, size_t i)
     return cst_tensor_read_async(h->model->g[p->param], p->first * sizeof(float), h->slot[i % SLOTS], p->count * sizeof(float), &h->came[i % SLOTS]);
 }
 
-cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *step, float weight_decay)
+cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *step, double weight_decay)
 {
     cst_model *M = h->model;
     cst_adamw_step s = *step;

@@ -12,6 +12,6 @@ cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M);
 void cst_host_optim_free(cst_host_optim *h);
 /* One update of all parameters. Returns when the last piece is updated and its upload enqueued; the manager
  * orders later operators behind the uploads. */
-cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *s, float weight_decay);
+cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *s, double weight_decay);
 
 #endif

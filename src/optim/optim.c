@@ -99,7 +99,7 @@ static cst_status compute_norm(cst_optim *o)
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
 {
     cst_model *M = o->model;
-    cst_adamw_step s = {.lr = (float)lr, .beta1 = (float)o->opt.beta1, .beta2 = (float)o->opt.beta2, .eps = (float)o->opt.eps,
+    cst_adamw_step s = {.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
                         .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
     CST_TRY(compute_norm(o));
     if (o->opt.on_host) {
@@ -107,10 +107,10 @@ cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
         if (cst_mem_planning(M->mem)) return CST_OK;
         CST_TRY(cst_tensor_read(o->norm, 0, result, sizeof result));
         if (result[2] == 0) return CST_OK;
-        return cst_host_optim_step(o->host, result[1], &s, (float)o->opt.weight_decay);
+        return cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
     }
     for (int i = 0; i < M->params; i++) {
-        s.weight_decay = M->param[i].decay ? (float)o->opt.weight_decay : 0;
+        s.weight_decay = M->param[i].decay ? o->opt.weight_decay : 0;
         CST_TRY(cst_adamw(M->mem, M->w[i], M->g[i], o->m1[i], o->m2[i], o->norm, &s));
     }
     return CST_OK;
