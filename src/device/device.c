@@ -183,10 +183,11 @@ cst_status cst_device_open(cst_device **out, const char *spec, int profile)
     cl_context_properties props[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)dev->info.platform_id, 0};
     dev->context = clCreateContext(props, 1, &dev->info.id, context_error, NULL, &err);
     CST_GO(cst_cl(err, "clCreateContext"), out);
-    cl_command_queue_properties q = profile ? CL_QUEUE_PROFILING_ENABLE : 0;
     cl_command_queue *queues[] = {&dev->compute, &dev->up, &dev->down};
     for (int i = 0; i < 3; i++) {
-        *queues[i] = clCreateCommandQueue(dev->context, dev->info.id, q, &err);
+        /* downloads are few, and their times are how a training step is timed */
+        int times = profile || queues[i] == &dev->down;
+        *queues[i] = clCreateCommandQueue(dev->context, dev->info.id, times ? CL_QUEUE_PROFILING_ENABLE : 0, &err);
         CST_GO(cst_cl(err, "clCreateCommandQueue"), out);
     }
     CST_GO(cst_program_table_create(&dev->programs), out);

@@ -145,6 +145,8 @@ cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src,
 cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done);
 /* Wait for *done, release it, set it to NULL. */
 cst_status cst_mem_wait(cl_event *done);
+/* The same for a download; *end_ns: when it ended by the device's clock, 0 where the device doesn't tell. */
+cst_status cst_mem_wait_time(cl_event *done, uint64_t *end_ns);
 /* Wait until the device has nothing left to do. */
 cst_status cst_mem_finish(cst_mem *m);
 

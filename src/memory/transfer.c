@@ -73,8 +73,17 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
 
 cst_status cst_mem_wait(cl_event *done)
 {
+    uint64_t end;
+    return cst_mem_wait_time(done, &end);
+}
+
+cst_status cst_mem_wait_time(cl_event *done, uint64_t *end_ns)
+{
+    cl_ulong end = 0;
+    *end_ns = 0;
     if (!*done) return CST_OK;
     cl_int err = clWaitForEvents(1, done);
+    if (clGetEventProfilingInfo(*done, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL) == CL_SUCCESS) *end_ns = end;
     clReleaseEvent(*done);
     *done = NULL;
     return cst_cl(err, "clWaitForEvents");

@@ -18,6 +18,7 @@ typedef struct pending {
     int64_t step;
     double lr, valid_loss;
     double done_at;          /* when it was known to be done, where something else came before its report; else 0 */
+    uint64_t end_ns;         /* when its loss had been read, by the device's clock; 0: unknown */
     float loss, norm[4];
     cl_event loss_read, norm_read;
     uint64_t h2d, d2h;
@@ -29,6 +30,7 @@ typedef struct run {
     cst_train_result *result;
     int metrics;             /* file descriptor, -1: none */
     double last_time;        /* when the last step's figures came, s */
+    uint64_t last_end_ns;    /* the same by the device's clock; 0: unknown, or something came in between */
     double *ms;              /* of all steps reported */
     int64_t reported;
     double sum_ms;           /* of all but the first, which builds kernels */
@@ -61,17 +63,25 @@ static cst_status write_metrics(run *r, const cst_step_report *p)
     return CST_OK;
 }
 
-/* Wait for a step's figures and pass them on. */
+static cst_status wait_for(pending *p)
+{
+    if (p->loss_read) CST_TRY(cst_mem_wait_time(&p->loss_read, &p->end_ns));
+    return cst_mem_wait(&p->norm_read);
+}
+
+/* Wait for a step's figures and pass them on. Its time is that between the ends of two steps on the device: the
+ * host runs ahead by as much as the queue holds, so its own clock tells nothing about a single step. */
 static cst_status finish_step(run *r, pending *p)
 {
     if (!p->step) return CST_OK;
-    CST_TRY(cst_mem_wait(&p->loss_read));
-    CST_TRY(cst_mem_wait(&p->norm_read));
+    CST_TRY(wait_for(p));
     double t = p->done_at ? p->done_at : now();
     cst_mem_stats stats;
     cst_mem_get_stats(r->s->mem, &stats);
     const cst_session_options *so = &r->s->o;
     double tokens = (double)(so->batch * so->seq * so->accum), s = t - r->last_time;
+    if (r->last_end_ns && p->end_ns > r->last_end_ns) s = 1e-9 * (double)(p->end_ns - r->last_end_ns);
+    r->last_end_ns = p->done_at ? 0 : p->end_ns;
     int64_t last = r->o->stop_after && r->o->stop_after < r->o->steps ? r->o->stop_after : r->o->steps;
     r->last_time = now();
     r->ms[r->reported++] = s * 1e3;
@@ -106,6 +116,7 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
     p->lr = cst_schedule_lr(&r->o->schedule, t);
     p->valid_loss = NAN;
     p->done_at = 0;
+    p->end_ns = 0;
     CST_TRY(cst_optim_step(s->optim, p->lr, t + 1));
     CST_TRY(cst_tensor_read_async(s->losses, 0, &p->loss, sizeof p->loss, &p->loss_read));
     CST_TRY(cst_tensor_read_async(cst_optim_norm(s->optim), 0, p->norm, sizeof p->norm, &p->norm_read));
@@ -163,8 +174,7 @@ static cst_status between(run *r, int64_t done, pending *p)
     int evaluate = o->valid && o->eval_every && (done % o->eval_every == 0 || done == o->steps);
     int save = o->save && o->out_dir && o->save_every && done % o->save_every == 0 && done < o->steps;
     if (evaluate || save) { /* their time isn't the step's */
-        CST_TRY(cst_mem_wait(&p->loss_read));
-        CST_TRY(cst_mem_wait(&p->norm_read));
+        CST_TRY(wait_for(p));
         p->done_at = now();
     }
     if (evaluate) {
