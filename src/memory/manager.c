@@ -204,6 +204,9 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
     int placed[16], np = 0;
     cst_status st = CST_OK;
     if (n > 16) return cst_fail(CST_STATE, "%s: more than 16 tensors", op);
+#ifdef CST_DEBUG
+    CST_TRY(cst_mem_check(m));
+#endif
     for (int i = 0; i < n && st == CST_OK; i++) {
         cst_tensor *t = use[i].t;
         if (t->state == CST_TENSOR_DEVICE) continue;

@@ -129,7 +129,7 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
     (void)madvise((void *)start, bytes + shift, MADV_HUGEPAGE);
     char *p = b->p;
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < (bytes + 4095) / 4096; i++) p[i * 4096 < bytes ? i * 4096 : 0] = 0;
+    for (size_t i = 0; i < bytes; i += 4096) p[i] = 0;
     if (!m->dev->is_cpu && !m->dev->info.unified) {
         cl_int err;
         b->registered = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, b->p, &err);
