@@ -97,6 +97,32 @@ expect 2 "needs --model" "$CASTOR" grads
 expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
 expect 0 '"ms_per_step"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile
 
+# Products and operators: a tiny run of each, JSON with its keys, errors.
+expect 0 "17 *19 *23  NT" "$CASTOR" bench gemm --shape 17,19,23,NT --repeat 1
+expect 0 "1 *65 *7  TT" "$CASTOR" bench gemm --shape 1,65,7,TT --repeat 2 --device-mem 64MiB
+"$CASTOR" bench gemm --shape 33,1,65,TN --repeat 1 --json --quiet >"$dir/gemm.json" 2>"$dir/err" || bad "bench gemm --json"
+for key in device products product '"m": 33' '"n": 1' '"k": 65' '"form": "TN"' ms ms_min ms_max gflops percent_of_best; do
+    case $key in \"*) ;; *) key="\"$key\"" ;; esac
+    grep -q -- "$key" "$dir/gemm.json" || bad "bench gemm --json lacks $key"
+done
+expect 0 "^cast to bf16" "$CASTOR" bench op --only cast --repeat 1
+expect 0 '"percent_of_triad": 100.0' "$CASTOR" bench op --only triad --repeat 1 --json
+for shape in 17,19,23 17,19,23,NX 17,19,NT 0,19,23,NT -1,19,23,NT 17,19,23,NTN a,b,c,NN; do
+    expect 2 "m,n,k,NT is wanted" "$CASTOR" bench gemm --shape "$shape"
+done
+for tokens in 0 128, 128,x ,128 1,2,3,4,5,6,7,8,9; do expect 2 "separated by commas" "$CASTOR" bench gemm --tokens "$tokens"; done
+expect 2 "1 or more" "$CASTOR" bench gemm --repeat 0
+expect 2 "no operator has this" "$CASTOR" bench op --only matrix
+expect 2 "no such option" "$CASTOR" bench op --shape 1,1,1,NN
+expect 1 "with a budget of 64.0 MiB" "$CASTOR" bench gemm --shape 4096,4096,4096,NN --repeat 1 --device-mem 64MiB
+# A wrong product is no measurement. (The fault is in the engine for CPUs; elsewhere it isn't met.)
+if "$CASTOR" devices | grep -A1 '^\*' | grep -q ' CPU,' && [ -z "$CASTOR_GPU_SHAPE" ]; then
+    cp -r "$src/cl" "$dir/cl"
+    sed 's/x\[i \* lda + j\] : 0.0f/x[i * lda] : 0.0f/' "$src/cl/gemm_cpu.cl" >"$dir/cl/gemm_cpu.cl"
+    cmp -s "$src/cl/gemm_cpu.cl" "$dir/cl/gemm_cpu.cl" && bad "no fault was planted"
+    CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" expect 1 "wrong result.*17 x 19 x 23" "$CASTOR" bench gemm --shape 17,19,23,NN --repeat 1
+fi
+
 # A result that can't be written is a failure.
 if [ -e /dev/full ]; then
     "$CASTOR" devices >/dev/full 2>"$dir/err"

@@ -3,25 +3,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/random.h"
 #include "cli/cli.h"
+#include "cli/measure.h"
 #include "device/program.h"
 #include "memory/launch.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* One whole step, waited for. */
 static cst_status one_step(cst_session *s, int32_t *ids, int64_t t)
@@ -97,6 +84,7 @@ cst_status cst_cmd_bench_step(const cst_args *a)
     cst_config config;
     cst_session *s = NULL;
     cst_mem_stats stats;
+    cst_timing time;
     int32_t *ids = NULL;
     double *ms = NULL;
     json_t *j = NULL;
@@ -118,23 +106,23 @@ cst_status cst_cmd_bench_step(const cst_args *a)
         char line[80];
         snprintf(line, sizeof line, "step %lld of %lld%s", (long long)(t + 1), (long long)(warm + steps), t < warm ? " (warm-up)" : "");
         if (!cst_args_flag(a, CST_OPTION_QUIET)) cst_status_line(line);
-        double t0 = now();
+        double t0 = cst_now();
         CST_GO(one_step(s, ids, t), out);
-        if (t >= warm) ms[t - warm] = (now() - t0) * 1e3;
+        if (t >= warm) ms[t - warm] = (cst_now() - t0) * 1e3;
         if (cst_interrupted()) {
             st = cst_fail(CST_INTERRUPTED, "bench step");
             goto out;
         }
     }
     cst_status_line(NULL);
-    qsort(ms, (size_t)steps, sizeof *ms, by_size);
+    cst_timing_from(&time, ms, (int)steps, 1);
     cst_mem_get_stats(s->mem, &stats);
-    double median = ms[steps / 2], tokens = (double)(o.batch * o.seq * o.accum);
+    double tokens = (double)(o.batch * o.seq * o.accum);
     j = json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "device", s->dev->info.name, "driver",
                   s->dev->info.driver, "type", "f32", "batch", (json_int_t)o.batch, "seq", (json_int_t)o.seq, "accum", o.accum, "placement",
-                  cst_placement_name(s->placement), "recompute", o.recompute ? "layer" : "none", "steps", (json_int_t)steps, "ms", median,
-                  "ms_min", ms[0], "ms_max", ms[steps - 1], "tokens_per_s", tokens / (median * 1e-3), "gflops",
-                  cst_model_flops_per_token(&config, o.seq) * tokens / (median * 1e6), "device_peak_bytes", (json_int_t)stats.reserved_peak,
+                  cst_placement_name(s->placement), "recompute", o.recompute ? "layer" : "none", "steps", (json_int_t)steps, "ms", time.ms,
+                  "ms_min", time.ms_min, "ms_max", time.ms_max, "tokens_per_s", tokens / (time.ms * 1e-3), "gflops",
+                  cst_model_flops_per_token(&config, o.seq) * tokens / (time.ms * 1e6), "device_peak_bytes", (json_int_t)stats.reserved_peak,
                   "host_peak_bytes", (json_int_t)stats.host_peak, "h2d_bytes", (json_int_t)stats.h2d_bytes, "d2h_bytes", (json_int_t)stats.d2h_bytes);
     if (o.profile) {
         CST_GO(cst_launch_collect(s->mem), out);

@@ -20,6 +20,9 @@ static const struct command {
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
      "castor grads --model DIR --tokens-file F.json --out F.safetensors [options]"},
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
+    {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
+    {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
+    {{"tune", NULL}, IN_TUNE, cst_cmd_tune, "find and keep good settings for a device's matrix products", "castor tune [--seconds N] [options]"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 

@@ -22,9 +22,13 @@ typedef enum cst_option_kind {
 #define IN_TRAIN 2u
 #define IN_GRADS 4u
 #define IN_BENCH_STEP 8u
+#define IN_BENCH_GEMM 16u
+#define IN_BENCH_OP 32u
+#define IN_TUNE 64u
+#define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
-#define IN_ALL (IN_DEVICES | IN_RUN)
+#define IN_ALL (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
@@ -38,7 +42,7 @@ typedef enum cst_option_kind {
     X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN, "tokenizer; default: the model folder's, else bytes")         \
     X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS,                                                   \
       "a JSON array of arrays of token ids: the batch (grads), or the training text, one array after the other")                  \
-    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS, "where results go: train a folder, grads a safetensors file")       \
+    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE, "where results go: train a folder, grads a safetensors file, tune JSON")       \
     X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
     X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \
@@ -60,10 +64,17 @@ typedef enum cst_option_kind {
     X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end; 0: never")     \
     X(SAVE_EVERY, "save-every", INT, "N", 0, "0", IN_TRAIN, "save the model as OUT/checkpoint-N after every N steps; 0: never")   \
     X(STOP_AFTER, "stop-after", INT, "N", 0, "0", IN_TRAIN, "end after N steps, the schedule being that of the whole run; 0: no") \
-    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN,                                                                            \
+    X(TOKENS, "tokens", TEXT, "N,N", 0, "128,1024", IN_BENCH_GEMM, "tokens of the steps whose products are timed")                \
+    X(SHAPE, "shape", TEXT, "m,n,k,NT", 0, NULL, IN_BENCH_GEMM,                                                                   \
+      "this product only: rows and columns of C, length of the sums, N or T (transposed) for A and for B")                        \
+    X(ONLY, "only", TEXT, "WORD", 0, NULL, IN_BENCH_OP, "only the operators with this in their name, and the triad")              \
+    X(REPEAT, "repeat", INT, "N", 1, "7", IN_MEASURE, "samples; their median counts")                                             \
+    X(SECONDS, "seconds", INT, "N", 1, "240", IN_TUNE, "time for the search")                                                     \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
-    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN, "budget of device memory, as 384MiB or 4GiB; default: what is safe") \
-    X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN, "threads for work on the host; default: all cores")                \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \
+      "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
+    X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN, "of weights, order of the text and dropout")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_ALL, "the result as JSON on stdout")                                                  \

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "gemm/engine.h"
+#include "gemm/tuning.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* CLBlast is not safe from two threads */
 
@@ -42,6 +43,7 @@ cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *u
 {
     cst_status st = CST_OK;
     pthread_mutex_lock(&lock);
+    st = cst_tuning_apply(cst_mem_device(m));
     for (int64_t k0 = 0; k0 < g->k && st == CST_OK; k0 += K_MOST) st = piece(m, g, use, k0, g->k - k0 < K_MOST ? g->k - k0 : K_MOST);
     pthread_mutex_unlock(&lock);
     return st;

@@ -117,6 +117,10 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
     cl_mem b = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE, bytes, NULL, &err);
     if (err == CL_SUCCESS) {
         err = clEnqueueMigrateMemObjects(m->dev->compute, 1, &b, CL_MIGRATE_MEM_OBJECT_CONTENT_UNDEFINED, 0, NULL, NULL);
+        if (err == CL_SUCCESS && m->dev->is_cpu) { /* PoCL takes the pages at the first write: let that be now */
+            cl_uint zero = 0;
+            err = clEnqueueFillBuffer(m->dev->compute, b, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
+        }
         if (err == CL_SUCCESS) err = clFinish(m->dev->compute);
         if (err != CL_SUCCESS) clReleaseMemObject(b);
     }

@@ -25,7 +25,7 @@ static void keep_event(cl_event *slot, cl_event e)
     *slot = e;
 }
 
-static cst_status enqueue_write(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
+cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
 {
     cst_mem *m = t->mem;
     cl_event before[2] = {NULL, t->downloaded};
@@ -43,7 +43,7 @@ static cst_status enqueue_write(cst_tensor *t, size_t offset, const void *src, s
     return cst_cl(clFlush(m->dev->up), "clFlush");
 }
 
-static cst_status enqueue_read(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done)
+cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done)
 {
     cst_mem *m = t->mem;
     cl_event before[2] = {NULL, t->uploaded};
@@ -59,16 +59,6 @@ static cst_status enqueue_read(cst_tensor *t, size_t offset, void *dst, size_t b
     m->stats.d2h_bytes += bytes;
     keep_event(&t->downloaded, *done);
     return cst_cl(clFlush(m->dev->down), "clFlush");
-}
-
-cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
-{
-    return enqueue_write(t, offset, src, bytes, done);
-}
-
-cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done)
-{
-    return enqueue_read(t, offset, dst, bytes, done);
 }
 
 cst_status cst_mem_wait(cl_event *done)
@@ -92,14 +82,14 @@ cst_status cst_mem_wait_time(cl_event *done, uint64_t *end_ns)
 cst_status cst_tensor_write(cst_tensor *t, size_t offset, const void *src, size_t bytes)
 {
     cl_event done;
-    CST_TRY(enqueue_write(t, offset, src, bytes, &done));
+    CST_TRY(cst_tensor_write_async(t, offset, src, bytes, &done));
     return cst_mem_wait(&done);
 }
 
 cst_status cst_tensor_read(cst_tensor *t, size_t offset, void *dst, size_t bytes)
 {
     cl_event done;
-    CST_TRY(enqueue_read(t, offset, dst, bytes, &done));
+    CST_TRY(cst_tensor_read_async(t, offset, dst, bytes, &done));
     return cst_mem_wait(&done);
 }
 
