@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,8 +40,10 @@ int cst_status_is_terminal(void)
 void cst_status_line(const char *line)
 {
     static int shown;
+    struct winsize w;
     if (!cst_status_is_terminal()) return;
-    if (line) fprintf(stderr, "\r%s\033[K", line);
+    int width = ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col > 1 ? w.ws_col - 1 : 1000; /* a wrapped line would stay */
+    if (line) fprintf(stderr, "\r%.*s\033[K", width, line);
     else if (shown) fprintf(stderr, "\r\033[K");
     shown = line != NULL;
     fflush(stderr);

@@ -54,8 +54,7 @@ typedef struct cst_pass {
  * cst_config_check; it is copied. */
 cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads);
 void cst_model_free(cst_model *M);
-/* Random start by the configuration's init_std. A pure function of the seed, made on the host: value(i, ...)
- * is called for each parameter in order. */
+/* Random start by the configuration's init_std: a pure function of the seed, made on the host. */
 cst_status cst_model_init(cst_model *M, uint64_t seed);
 
 /* Room for batches of this shape. */
