@@ -3,8 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "cli/cli.h"
 #include "model/weights.h"
@@ -26,13 +26,6 @@ typedef struct run {
     int64_t steps;
     double last_print;       /* s: without a terminal, lines are spaced out */
 } run;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Path of a split from --data or its own option; NULL in *path when there is none. */
 static cst_status split_path(char **path, const cst_args *a, cst_option_id own, const char *name, int required)
@@ -127,7 +120,7 @@ static void report(const cst_step_report *p, void *user)
 {
     run *r = user;
     char line[256], peak[32], eta[32];
-    double t = now();
+    double t = cst_now();
     if (cst_args_flag(r->a, CST_OPTION_QUIET)) return;
     if (cst_status_is_terminal()) {
         bar(line, sizeof line, p);

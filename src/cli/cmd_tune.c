@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/random.h"
 #include "cli/cli.h"
 #include "cli/measure.h"
@@ -133,9 +133,14 @@ static double gflops(const tuner *t, double ms)
     return flops / (ms * 1e6);
 }
 
+static uint64_t next(uint64_t *draw)
+{
+    return cst_random_u64(77, 5, (*draw)++);
+}
+
 static size_t pick(const size_t *list, size_t n, uint64_t *draw)
 {
-    return list[cst_random_u64(77, 5, (*draw)++) % n];
+    return list[next(draw) % n];
 }
 #define PICK(draw, ...) pick((const size_t[]){__VA_ARGS__}, sizeof((size_t[]){__VA_ARGS__}) / sizeof(size_t), draw)
 
@@ -148,8 +153,7 @@ static cst_xgemm candidate(const tuner *t, const cst_xgemm *near, uint64_t *draw
         size_t fresh[] = {PICK(draw, 16, 32), PICK(draw, 8, 16, 32), PICK(draw, 8, 16, 32), PICK(draw, 32, 64, 128), PICK(draw, 8, 16, 32),
                           PICK(draw, 8, 16, 32), PICK(draw, 32, 64, 128), PICK(draw, 0, 1, 1), PICK(draw, 0, 1, 1), PICK(draw, 1, 2, 4, 8),
                           PICK(draw, 1, 2, 4, 8)};
-        size_t n = sizeof v / sizeof *v, a = pick((const size_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, n, draw);
-        size_t b = pick((const size_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, n, draw);
+        size_t n = sizeof v / sizeof *v, a = next(draw) % n, b = next(draw) % n;
         if (near) x = *near;
         for (size_t i = 0; i < n; i++)
             if (!near || i == a || i == b) *v[i] = fresh[i];
@@ -202,7 +206,7 @@ static cst_status measure_defaults(tuner *t)
     int64_t tokens = 128;
     CST_TRY(make_products(t, tokens));
     CST_TRY(total_ms(t, &t->default_ms));
-    while (tokens < 2048 && t->default_ms * 2048 / 128 > 0 && t->default_ms * (double)tokens / 128 < 25) tokens *= 2;
+    while (tokens < 2048 && t->default_ms * (double)tokens / 128 < 25) tokens *= 2;
     free_products(t);
     CST_TRY(make_products(t, tokens));
     CST_TRY(total_ms(t, &t->default_ms));

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define SAMPLE_SECONDS 5e-3 /* so that neither the clock nor waiting for the device counts */
 #define CALLS_MOST 1000
@@ -10,22 +9,9 @@
 #define SAMPLES_MOST 100000
 #define COPIES_MOST 64
 
-double cst_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 void cst_timing_from(cst_timing *t, double *ms, int n, int calls)
 {
-    qsort(ms, (size_t)n, sizeof *ms, by_size);
+    cst_sort_times(ms, (size_t)n);
     *t = (cst_timing){(ms[n / 2] + ms[(n - 1) / 2]) / 2, ms[0], ms[n - 1], n, calls};
 }
 

@@ -1,7 +1,8 @@
-/* What the measuring commands share: the clock, medians, a loop that times something on the device. */
+/* What the measuring commands share: medians, a loop that times something on the device. */
 #ifndef CST_CLI_MEASURE_H
 #define CST_CLI_MEASURE_H
 
+#include "base/clock.h"
 #include "memory/memory.h"
 
 /* Times of one call in milliseconds: median, fastest and slowest of `samples`, each the mean of `calls`. */
@@ -10,8 +11,6 @@ typedef struct cst_timing {
     int samples, calls;
 } cst_timing;
 
-/* Seconds of a clock that only goes forward. */
-double cst_now(void);
 /* Sorts ms[0..n), n >= 1, and fills t. */
 void cst_timing_from(cst_timing *t, double *ms, int n, int calls);
 /* (slowest - fastest) / median in percent. */

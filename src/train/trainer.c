@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "device/program.h"
@@ -37,13 +37,6 @@ typedef struct run {
     int32_t *ids;
     uint64_t h2d, d2h;       /* counters at the end of the last step enqueued */
 } run;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* One line of metrics.jsonl. %.9g gives back every bit of a float. */
 static cst_status write_metrics(run *r, const cst_step_report *p)
@@ -75,7 +68,7 @@ static cst_status finish_step(run *r, pending *p)
 {
     if (!p->step) return CST_OK;
     CST_TRY(wait_for(p));
-    double t = p->done_at ? p->done_at : now();
+    double t = p->done_at ? p->done_at : cst_now();
     cst_mem_stats stats;
     cst_mem_get_stats(r->s->mem, &stats);
     const cst_session_options *so = &r->s->o;
@@ -83,7 +76,7 @@ static cst_status finish_step(run *r, pending *p)
     if (r->last_end_ns && p->end_ns > r->last_end_ns) s = 1e-9 * (double)(p->end_ns - r->last_end_ns);
     r->last_end_ns = p->done_at ? 0 : p->end_ns;
     int64_t last = r->o->stop_after && r->o->stop_after < r->o->steps ? r->o->stop_after : r->o->steps;
-    r->last_time = now();
+    r->last_time = cst_now();
     r->ms[r->reported++] = s * 1e3;
     if (r->reported > 1) r->sum_ms += s * 1e3;
     double mean_s = r->reported > 1 ? r->sum_ms * 1e-3 / (double)(r->reported - 1) : s;
@@ -137,18 +130,12 @@ static cst_status save_checkpoint(run *r, int64_t step)
     return r->o->save(r->s, dir, r->o->user);
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The median leaves the first step out: it builds kernels. */
 static void speed(run *r)
 {
     int64_t skip = r->reported > 1, n = r->reported - skip;
     if (n < 1) return;
-    qsort(r->ms + skip, (size_t)n, sizeof *r->ms, by_size);
+    cst_sort_times(r->ms + skip, (size_t)n);
     const cst_session_options *so = &r->s->o;
     r->result->median_ms = r->ms[skip + n / 2];
     r->result->tokens_per_s = (double)(so->batch * so->seq * so->accum) / (r->result->median_ms * 1e-3);
@@ -175,7 +162,7 @@ static cst_status between(run *r, int64_t done, pending *p)
     int save = o->save && o->out_dir && o->save_every && done % o->save_every == 0 && done < o->steps;
     if (evaluate || save) { /* their time isn't the step's */
         CST_TRY(wait_for(p));
-        p->done_at = now();
+        p->done_at = cst_now();
     }
     if (evaluate) {
         CST_TRY(cst_evaluate(&p->valid_loss, r->s, o->valid));
@@ -204,7 +191,7 @@ cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_o
     cst_mem_get_stats(s->mem, &stats);
     r.h2d = stats.h2d_bytes;
     r.d2h = stats.d2h_bytes;
-    r.last_time = now();
+    r.last_time = cst_now();
     for (int64_t t = 0; t < last && !stopped; t++) {
         pending *p = &ring[t % 2], *before = &ring[(t + 1) % 2];
         CST_GO(enqueue_step(&r, t, p), out);
