@@ -2,20 +2,55 @@
  *
  *     C[m,n] = op(A)[m,k] op(B)[k,n]   or  C += ...        row-major; lda, ldb, ldc elements between rows
  *
- * gemm_pack copies op(A) into tiles of MR rows, t[m / MR][k][MR], once for all groups. In gemm_panel a group owns
- * NR columns of C: it packs its part of op(B), KC rows at a time, into local memory (plain cache on a CPU) as
- * p[k][NR], and multiplies it with every tile of A; the MR x NR sums stay in registers. This is the order of
- * Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008), with the panel of B in the
- * second-level cache and a tile of A in the first.
+ * A product is made of tiles of 8 x 32 sums in registers: for each k, 8 numbers of one operand are broadcast and
+ * multiplied with 32 of the other. Operands are packed for that, so that a tile reads them from end to end:
+ *     tiles  t[i / 8][k][8]      the operand that is broadcast
+ *     panels p[j / 32][k][32]    the operand that is taken as vectors
+ * The smaller operand is packed once for all groups, by gemm_pack_tiles or gemm_pack_panels; the larger one by the
+ * group that uses it, KC of k at a time, into local memory, which is cache on a CPU:
+ *     gemm_columns   a group owns COUNT panels of op(B); tiles of op(A) come packed
+ *     gemm_rows      a group owns COUNT tiles of op(A); panels of op(B) come packed
+ *     gemm_strips    a group owns COUNT times 8 columns; op(B) is stored transposed and read in place, as what is
+ *                    broadcast; panels of op(A) come packed, and the finished tile is transposed
+ * The order of loops is that of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
  *
- * Set by the host: TA, TB (stored transposed), KC.
+ * When `last` is set, C is what the epilogue makes of the sum: + bias[n], then ReLU, then + residual[m,n] (rows ldr
+ * apart). bias and residual may be null.
+ *
+ * Operands may be stored in 16 bits: packing converts them; strips take op(B) in fp32 only.
+ *
+ * Set by the host: TA, TB (stored transposed); TILE_TYPE and PANEL_TYPE, how what becomes tiles and panels is stored: 0 f32,
+ * 1 f16, 2 bf16; KC, COUNT; PREFETCH where the compiler has it.
  */
 #include "common.clh"
+
+#define T_0 float
+#define T_1 half
+#define T_2 ushort
+#define LOAD_16_0(p) vload16(0, p)
+#define LOAD_16_1(p) vload_half16(0, p)
+#define LOAD_16_2(p) as_float16(convert_uint16(vload16(0, p)) << 16)
+#define LOAD_1_0(p) *(p)
+#define LOAD_1_1(p) vload_half(0, p)
+#define LOAD_1_2(p) as_float((uint)*(p) << 16)
+#define TILE_T CAT(T_, TILE_TYPE)
+#define TILE_16 CAT(LOAD_16_, TILE_TYPE)
+#define TILE_1 CAT(LOAD_1_, TILE_TYPE)
+#define PANEL_T CAT(T_, PANEL_TYPE)
+#define PANEL_16 CAT(LOAD_16_, PANEL_TYPE)
+#define PANEL_1 CAT(LOAD_1_, PANEL_TYPE)
 
 #define MR 8
 #define NR 32
 #define ONE __attribute__((reqd_work_group_size(1, 1, 1)))
 #define EACH8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define EACH16(X) EACH8(X) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
+
+#if PREFETCH /* a pointer without address space is what the builtin takes */
+#define prefetch_line(p) __builtin_prefetch((const void *)(ulong)(p), 1, 3)
+#else
+#define prefetch_line(p) ((void)(p))
+#endif
 
 /* Lanes of x and y in turn: lo from their lower halves, hi from their upper. */
 #define ZIP(lo_, hi_, x, y)                                 \
@@ -23,134 +58,214 @@
     lo_.even = (x).lo, lo_.odd = (y).lo;                    \
     hi_.even = (x).hi, hi_.odd = (y).hi;
 
-/* t[j * MR + i] = x[i * ld + j], 8 rows of 16. */
-void pack_8x16(__global float *t, __global const float *x, const ulong ld)
+/* g0..g7: the transpose of rows x0..x7, two of its 16 rows each. */
+#define TRANSPOSE_8x16(g, x)                                                                                     \
+    ZIP(g##a0, g##a1, x##0, x##4) ZIP(g##b0, g##b1, x##1, x##5) ZIP(g##c0, g##c1, x##2, x##6) ZIP(g##d0, g##d1, x##3, x##7) \
+    ZIP(g##e0, g##e1, g##a0, g##c0) ZIP(g##e2, g##e3, g##a1, g##c1) ZIP(g##f0, g##f1, g##b0, g##d0) ZIP(g##f2, g##f3, g##b1, g##d1) \
+    ZIP(g##0, g##1, g##e0, g##f0) ZIP(g##2, g##3, g##e1, g##f1) ZIP(g##4, g##5, g##e2, g##f2) ZIP(g##6, g##7, g##e3, g##f3)
+
+/* Packing is the same in global and in local memory: each function twice. */
+#define SPACE __global
+#define NAME(x) x##_global
+#include "gemm_cpu_pack.clh"
+#undef SPACE
+#undef NAME
+#define SPACE __local
+#define NAME(x) x##_local
+#include "gemm_cpu_pack.clh"
+
+/* Group i packs rows 32 i .. 32 i + 31 of op(A) into four tiles; rows past m become zero. */
+__kernel ONE void gemm_pack_tiles(IN(TILE_T, a), __global float *packed, const int m, const int k, const ulong lda)
 {
-#define LOAD(i) const float16 x##i = vload16(0, x + i * ld);
-    EACH8(LOAD)
-#undef LOAD
-    ZIP(a0, a1, x0, x4) ZIP(b0, b1, x1, x5) ZIP(c0, c1, x2, x6) ZIP(d0, d1, x3, x7)
-    ZIP(e0, e1, a0, c0) ZIP(e2, e3, a1, c1) ZIP(f0, f1, b0, d0) ZIP(f2, f3, b1, d1)
-    ZIP(g0, g1, e0, f0) ZIP(g2, g3, e1, f1) ZIP(g4, g5, e2, f2) ZIP(g6, g7, e3, f3)
-#define STORE(i) vstore16(g##i, i, t);
-    EACH8(STORE)
-#undef STORE
+    USE_IN(TILE_T, a);
+    const int row = get_group_id(0) * NR;
+    pack_tiles_global(packed + (ulong)row * k, (ulong)k * MR, a + (TA ? (ulong)row : row * lda), lda, TA, k, min(NR, m - row));
 }
 
-/* Group i packs rows i * MR .. i * MR + 7 of op(A); rows past m become zero. */
-__kernel ONE void gemm_pack(IN(float, a), __global float *packed, const int m, const int k, const ulong lda)
+/* Group i packs 32 rows of op(A), or 32 columns of op(B), from 32 i; those past `rows` become zero. along: they are
+ * stored next to each other, else k is. */
+__kernel ONE void gemm_pack_panels(IN(PANEL_T, x), __global float *packed, const int rows, const int k, const ulong ld, const int along)
 {
-    USE_IN(float, a);
-    const int tile = get_group_id(0), row = tile * MR, rows = min(MR, m - row);
-    __global float *t = packed + (ulong)tile * MR * k;
-#if TA
-    __global const float *x = a + row;
-    if (rows == MR) {
-        for (int j = 0; j < k; j++) vstore8(vload8(0, x + j * lda), j, t);
-    } else {
-        for (int j = 0; j < k; j++)
-            for (int i = 0; i < MR; i++) t[j * MR + i] = i < rows ? x[j * lda + i] : 0.0f;
-    }
-#else
-    __global const float *x = a + row * lda;
-    int j = 0;
-    if (rows == MR)
-        for (; j + 16 <= k; j += 16) pack_8x16(t + j * MR, x + j, lda);
-    for (; j < k; j++)
-        for (int i = 0; i < MR; i++) t[j * MR + i] = i < rows ? x[i * lda + j] : 0.0f;
-#endif
+    USE_IN(PANEL_T, x);
+    const int row = get_group_id(0) * NR;
+    pack_panel_global(packed + (ulong)row * k, x + (along ? (ulong)row : row * ld), ld, along, k, min(NR, rows - row));
 }
 
-#if TB
-/* p[j * NR + i] = x[i * ld + j], 16 rows of 16. */
-void pack_16x16(__local float *p, __global const float *x, const ulong ld)
-{
-#define LOAD(i) const float16 x##i = vload16(0, x + 0x##i * ld);
-    LOAD(0) LOAD(1) LOAD(2) LOAD(3) LOAD(4) LOAD(5) LOAD(6) LOAD(7)
-    LOAD(8) LOAD(9) LOAD(a) LOAD(b) LOAD(c) LOAD(d) LOAD(e) LOAD(f)
-#undef LOAD
-    /* four rounds: rows 8 apart, then 4, 2, 1 */
-    ZIP(a0, a1, x0, x8) ZIP(a2, a3, x1, x9) ZIP(a4, a5, x2, xa) ZIP(a6, a7, x3, xb)
-    ZIP(a8, a9, x4, xc) ZIP(aa, ab, x5, xd) ZIP(ac, ad, x6, xe) ZIP(ae, af, x7, xf)
-    ZIP(b0, b1, a0, a8) ZIP(b2, b3, a1, a9) ZIP(b4, b5, a2, aa) ZIP(b6, b7, a3, ab)
-    ZIP(b8, b9, a4, ac) ZIP(ba, bb, a5, ad) ZIP(bc, bd, a6, ae) ZIP(be, bf, a7, af)
-    ZIP(c0, c1, b0, b8) ZIP(c2, c3, b1, b9) ZIP(c4, c5, b2, ba) ZIP(c6, c7, b3, bb)
-    ZIP(c8, c9, b4, bc) ZIP(ca, cb, b5, bd) ZIP(cc, cd, b6, be) ZIP(ce, cf, b7, bf)
-    ZIP(d0, d1, c0, c8) ZIP(d2, d3, c1, c9) ZIP(d4, d5, c2, ca) ZIP(d6, d7, c3, cb)
-    ZIP(d8, d9, c4, cc) ZIP(da, db, c5, cd) ZIP(dc, dd, c6, ce) ZIP(de, df, c7, cf)
-#define STORE(i) vstore16(d##i, 2 * 0x##i, p);
-    STORE(0) STORE(1) STORE(2) STORE(3) STORE(4) STORE(5) STORE(6) STORE(7)
-    STORE(8) STORE(9) STORE(a) STORE(b) STORE(c) STORE(d) STORE(e) STORE(f)
-#undef STORE
-}
-#endif
+/* What becomes of a tile's sums. */
+typedef struct epilogue {
+    __global const float *bias, *residual; /* at the tile's first column, and element */
+    ulong ldr;
+    int add, last, relu;                   /* add: to what is in C */
+} epilogue;
 
-/* p[j][i] = op(B)[k0 + j][col + i] for j < kc, i < cols; zero for the other i. */
-void pack_panel(__local float *p, __global const float *b, const ulong ldb, const int k0, const int kc, const int col, const int cols)
+#define USE_OUTPUT      \
+    USE_IO(float, c);   \
+    USE_IN(float, bias); \
+    USE_IN(float, residual)
+#define EPILOGUE(row_, col_, add_) \
+    {has_bias ? bias + (col_) : 0, has_residual ? residual + (row_) * ldr + (col_) : 0, ldr, add_, last && last_k, relu}
+
+float16 finish(float16 v, const epilogue e, const int row, const int at)
 {
-#if TB
-    __global const float *x = b + col * ldb + k0;
-    int j = 0;
-    if (cols == NR)
-        for (; j + 16 <= kc; j += 16) {
-            pack_16x16(p + j * NR, x + j, ldb);
-            pack_16x16(p + j * NR + 16, x + 16 * ldb + j, ldb);
-        }
-    for (; j < kc; j++)
-        for (int i = 0; i < NR; i++) p[j * NR + i] = i < cols ? x[i * ldb + j] : 0.0f;
-#else
-    __global const float *x = b + k0 * ldb + col;
-    if (cols == NR) {
-        for (int j = 0; j < kc; j++) {
-            vstore16(vload16(0, x + j * ldb), 2 * j, p);
-            vstore16(vload16(1, x + j * ldb), 2 * j + 1, p);
-        }
-    } else {
-        for (int j = 0; j < kc; j++)
-            for (int i = 0; i < NR; i++) p[j * NR + i] = i < cols ? x[j * ldb + i] : 0.0f;
-    }
-#endif
+    if (e.bias) v += vload16(0, e.bias + at);
+    if (e.relu) v = fmax(v, 0.0f);
+    if (e.residual) v += vload16(0, e.residual + row * e.ldr + at);
+    return v;
 }
 
-/* Write or add two vectors of a row of C, `cols` of them. */
-void put_row(__global float *c, const float16 lo, const float16 hi, const int cols, const int add)
+/* Row `row` of a tile, `cols` of its 32 numbers inside C. */
+void put_row(__global float *c, const float16 lo, const float16 hi, const int row, const int cols, const epilogue e)
 {
-    if (cols == NR) {
-        vstore16(add ? lo + vload16(0, c) : lo, 0, c);
-        vstore16(add ? hi + vload16(1, c) : hi, 1, c);
-    } else {
-        float t[NR];
-        vstore16(lo, 0, t);
-        vstore16(hi, 1, t);
-        for (int i = 0; i < cols; i++) c[i] = add ? c[i] + t[i] : t[i];
+    float t[NR];
+    vstore16(lo, 0, t);
+    vstore16(hi, 1, t);
+    for (int i = 0; i < cols; i++) {
+        float v = e.add ? c[i] + t[i] : t[i];
+        if (e.last && e.bias) v += e.bias[i];
+        if (e.last && e.relu) v = fmax(v, 0.0f);
+        if (e.last && e.residual) v += e.residual[row * e.ldr + i];
+        c[i] = v;
     }
 }
 
-__kernel ONE void gemm_panel(__global const float *packed, IN(float, b), IO(float, c), const int m, const int n, const int k,
-                             const ulong ldb, const ulong ldc, const int accumulate)
+#define START(r) float16 s##r = 0.0f, v##r = 0.0f;
+#define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((float16)(BROADCAST(r)), w, v##r);
+/* The sums of one tile over kc of k. */
+#define SUMS(kc, panel)                                                              \
+    EACH8(START)                                                                     \
+    for (int j = 0; j < (kc); j++) {                                                 \
+        const float16 u = vload16(2 * j, panel), w = vload16(2 * j + 1, panel);      \
+        EACH8(STEP)                                                                  \
+    }
+
+#define PREFETCH_ROW(r) prefetch_line(out + r * ldc), prefetch_line(out + r * ldc + 16);
+#define LOAD_C(r) s##r += vload16(0, out + r * ldc), v##r += vload16(1, out + r * ldc);
+#define FINISH(r) s##r = finish(s##r, e, r, 0), v##r = finish(v##r, e, r, 16);
+#define STORE_C(r) vstore16(s##r, 0, out + r * ldc), vstore16(v##r, 1, out + r * ldc);
+#define STORE_PART(r) if (r < rows) put_row(out + r * ldc, s##r, v##r, r, cols, e);
+#define PUT_TILE                            \
+    if (rows == MR && cols == NR) {         \
+        if (e.add) { EACH8(LOAD_C) }        \
+        if (e.last && (e.bias || e.relu || e.residual)) { EACH8(FINISH) } \
+        EACH8(STORE_C)                      \
+    } else {                                \
+        EACH8(STORE_PART)                   \
+    }
+
+#define BROADCAST(r) t[j * MR + r]
+__kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), const int m, const int n, const int k, const ulong ldb, 
+                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
+                               IN(float, residual), const int has_residual, const ulong ldr)
 {
-    __local float panel[KC * NR] __attribute__((aligned(64)));
-    USE_IN(float, b);
-    USE_IO(float, c);
-    const int col = get_group_id(0) * NR, cols = min(NR, n - col);
+    __local float panels[COUNT * KC * NR] __attribute__((aligned(64)));
+    USE_IN(PANEL_T, b);
+    USE_OUTPUT;
+    const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
     for (int k0 = 0; k0 < k; k0 += KC) {
-        const int kc = min(KC, k - k0), add = accumulate || k0;
-        pack_panel(panel, b, ldb, k0, kc, col, cols);
+        const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
+        for (int p = 0; p < count; p++) {
+            const int col = first + p * NR;
+            pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
+        }
         for (int row = 0; row < m; row += MR) {
             __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;
-            __global float *out = c + row * ldc + col;
-#define START(r) float16 a##r = 0.0f, b##r = 0.0f;
-#define STEP(r) a##r = fma((float16)(t[j * MR + r]), u, a##r), b##r = fma((float16)(t[j * MR + r]), w, b##r);
-#define END(r) if (row + r < m) put_row(out + r * ldc, a##r, b##r, cols, add);
-            EACH8(START)
-            for (int j = 0; j < kc; j++) {
-                const float16 u = vload16(2 * j, panel), w = vload16(2 * j + 1, panel);
-                EACH8(STEP)
+            const int rows = min(MR, m - row);
+            for (int p = 0; p < count; p++) {
+                __local const float *panel = panels + p * KC * NR;
+                const int col = first + p * NR, cols = min(NR, n - col);
+                __global float *out = c + row * ldc + col;
+                const epilogue e = EPILOGUE(row, col, accumulate || k0);
+                EACH8(PREFETCH_ROW)
+                SUMS(kc, panel)
+                PUT_TILE
             }
-            EACH8(END)
-#undef START
-#undef STEP
-#undef END
+        }
+    }
+}
+
+__kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const int m, const int n, const int k, const ulong lda, 
+                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
+                               IN(float, residual), const int has_residual, const ulong ldr)
+{
+    __local float tiles[COUNT * KC * MR] __attribute__((aligned(64)));
+    USE_IN(TILE_T, a);
+    USE_OUTPUT;
+    const int first = get_group_id(0) * MR * COUNT, count = min(COUNT, (m - first + MR - 1) / MR);
+    for (int k0 = 0; k0 < k; k0 += KC) {
+        const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
+        pack_tiles_local(tiles, KC * MR, a + (TA ? k0 * lda + first : first * lda + k0), lda, TA, kc, min(MR * COUNT, m - first));
+        for (int col = 0; col < n; col += NR) {
+            __global const float *panel = packed + (ulong)col * k + (ulong)k0 * NR;
+            const int cols = min(NR, n - col);
+            for (int p = 0; p < count; p++) {
+                __local const float *t = tiles + p * KC * MR;
+                const int row = first + p * MR, rows = min(MR, m - row);
+                __global float *out = c + row * ldc + col;
+                const epilogue e = EPILOGUE(row, col, accumulate || k0);
+                EACH8(PREFETCH_ROW)
+                SUMS(kc, panel)
+                PUT_TILE
+            }
+        }
+    }
+}
+#undef BROADCAST
+
+/* Row `row` of C, `cols` of its 8 numbers inside. */
+void put_8(__global float *c, float8 x, const int row, const int cols, const epilogue e)
+{
+    if (cols == MR) {
+        if (e.add) x += vload8(0, c);
+        if (e.last) {
+            if (e.bias) x += vload8(0, e.bias);
+            if (e.relu) x = fmax(x, 0.0f);
+            if (e.residual) x += vload8(0, e.residual + row * e.ldr);
+        }
+        vstore8(x, 0, c);
+    } else {
+        float t[MR];
+        vstore8(x, 0, t);
+        for (int i = 0; i < cols; i++) {
+            float v = e.add ? c[i] + t[i] : t[i];
+            if (e.last) {
+                if (e.bias) v += e.bias[i];
+                if (e.relu) v = fmax(v, 0.0f);
+                if (e.residual) v += e.residual[row * e.ldr + i];
+            }
+            c[i] = v;
+        }
+    }
+}
+
+#define ROW_OF_B(r) __global const float *b##r = x + min(r, cols - 1) * ldb;
+#define BROADCAST(r) b##r[j]
+#define PUT_PAIR(r) PUT_ONE(2 * r, g##r.lo) PUT_ONE(2 * r + 1, g##r.hi)
+#define PUT_PAIR_2(r) PUT_ONE(2 * r + 16, h##r.lo) PUT_ONE(2 * r + 17, h##r.hi)
+#define PUT_ONE(i, x_) if ((i) < rows) put_8(out + (i) * ldc, x_, i, cols, e);
+__kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong ldb, 
+                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
+                               IN(float, residual), const int has_residual, const ulong ldr)
+{
+    USE_IN(float, b);
+    USE_OUTPUT;
+    const int first = get_group_id(0) * MR * COUNT, count = min(COUNT, (n - first + MR - 1) / MR);
+    for (int k0 = 0; k0 < k; k0 += KC) {
+        const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
+        for (int row = 0; row < m; row += NR) {
+            __global const float *panel = packed + (ulong)row * k + (ulong)k0 * NR;
+            const int rows = min(NR, m - row);
+            for (int p = 0; p < count; p++) {
+                const int col = first + p * MR, cols = min(MR, n - col);
+                __global const float *x = b + col * ldb + k0;
+                __global float *out = c + row * ldc + col;
+                const epilogue e = EPILOGUE(row, col, accumulate || k0);
+                EACH8(ROW_OF_B)
+                SUMS(kc, panel)
+                TRANSPOSE_8x16(g, s)
+                TRANSPOSE_8x16(h, v)
+                EACH8(PUT_PAIR)
+                EACH8(PUT_PAIR_2)
+            }
         }
     }
 }

@@ -118,8 +118,8 @@ expect 1 "with a budget of 64.0 MiB" "$CASTOR" bench gemm --shape 4096,4096,4096
 # A wrong product is no measurement. (The fault is in the engine for CPUs; elsewhere it isn't met.)
 if "$CASTOR" devices | grep -A1 '^\*' | grep -q ' CPU,' && [ -z "$CASTOR_GPU_SHAPE" ]; then
     cp -r "$src/cl" "$dir/cl"
-    sed 's/x\[i \* lda + j\] : 0.0f/x[i * lda] : 0.0f/' "$src/cl/gemm_cpu.cl" >"$dir/cl/gemm_cpu.cl"
-    cmp -s "$src/cl/gemm_cpu.cl" "$dir/cl/gemm_cpu.cl" && bad "no fault was planted"
+    sed 's/i < rows ? PANEL_1/i + 1 < rows ? PANEL_1/' "$src/cl/gemm_cpu_pack.clh" >"$dir/cl/gemm_cpu_pack.clh"
+    cmp -s "$src/cl/gemm_cpu_pack.clh" "$dir/cl/gemm_cpu_pack.clh" && bad "no fault was planted"
     CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" expect 1 "wrong result.*17 x 19 x 23" "$CASTOR" bench gemm --shape 17,19,23,NN --repeat 1
 fi
 

@@ -1,5 +1,6 @@
 #include "op_testing.h"
 
+#include "gemm/choice.h"
 #include "gemm/gemm.h"
 
 /* m, n, k: 1, primes, around tiles; the last ones are large enough for CLBlast's indirect kernels */
@@ -190,7 +191,7 @@ START_TEST(bad_arguments_are_refused)
     const cst_gemm_args good = {.m = 4, .n = 5, .k = 6, .a = a.t, .b = b.t, .c = c.t};
     cst_tensor *h;
     ck_ok(cst_gemm(mem, &good));
-    ck_ok(cst_tensor_create(&h, mem, CST_DATA, CST_F16, 2, (int64_t[]){4, 6}, "halves"));
+    ck_ok(cst_tensor_create(&h, mem, CST_DATA, CST_I32, 2, (int64_t[]){4, 6}, "integers"));
 #define REFUSED(change, status, words)            \
     do {                                          \
         cst_gemm_args g = good;                   \
@@ -207,12 +208,121 @@ START_TEST(bad_arguments_are_refused)
     REFUSED(g.ldb = 6, CST_USAGE, "B (b");
     REFUSED(g.ldc = 4, CST_USAGE, "C (c");
     REFUSED((g.trans_a = 1, g.lda = 3), CST_USAGE, "A (a");
-    REFUSED(g.a = h, CST_UNSUPPORTED, "halves");
-    REFUSED(g.c = h, CST_UNSUPPORTED, "C (halves");
+    REFUSED(g.a = h, CST_UNSUPPORTED, "integers");
+    REFUSED(g.c = h, CST_UNSUPPORTED, "C (integers");
+    REFUSED(g.bias = h, CST_UNSUPPORTED, "bias (integers");
+    REFUSED(g.residual = c.t, CST_USAGE, "also the residual");
+    REFUSED((g.residual = a.t, g.ldr = 4), CST_USAGE, "residual (a");
+    REFUSED(g.batch = -1, CST_USAGE, "negative");
+    REFUSED(g.batch = 2, CST_USAGE, "overlap");
+    REFUSED((g.batch = 2, g.c_step = 20), CST_USAGE, "C (c");
+    REFUSED(g.b = c.t, CST_USAGE, "B (c");
 #undef REFUSED
     cst_tensor_free(h);
     op_check();
     drop(&a), drop(&b), drop(&c);
+}
+END_TEST
+
+/* x rounded to f16 or bf16, as floats in `x` and as stored in the result. */
+static uint16_t *rounded(float *x, int64_t n, cst_type type)
+{
+    uint16_t *h = malloc((size_t)n * sizeof *h);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x[i], 4);
+        if (type == CST_BF16) {
+            u &= 0xffff0000u;
+            h[i] = (uint16_t)(u >> 16);
+        } else { /* the sizes used here are normal in both types, or zero */
+            uint32_t e = u >> 23 & 0xff;
+            u = e < 113 ? u & 0x80000000u : u & 0xffffe000u;
+            h[i] = (uint16_t)(u >> 16 & 0x8000) | (e < 113 ? 0 : (uint16_t)((e - 112) << 10 | (u >> 13 & 0x3ff)));
+        }
+        memcpy(&x[i], &u, 4);
+    }
+    return h;
+}
+
+/* Every variant of the native engine on one awkward shape: bias, ReLU, residual; one, or a batch of three; operands of
+ * these types. Where there are gaps between rows and products they must stay as they are. */
+static void check_variant(const cst_gemm_choice *how, const int64_t *size, int form, cst_type ta, cst_type tb, int batch)
+{
+    int64_t m = size[0], n = size[1], k = size[2], gap = batch > 1 ? 5 : 0, ldc = n + gap;
+    int64_t count[5] = {batch * (m * k + gap), batch * (k * n + gap), n, batch * (m * n + gap), batch * (m * ldc + gap)};
+    cst_type type[5] = {ta, tb, CST_F32, CST_F32, CST_F32};
+    float *x[5];
+    cst_tensor *t[5];
+    for (int i = 0; i < 5; i++) {
+        x[i] = op_random((size_t)count[i], -1, 1, (uint64_t)(10 + i));
+        uint16_t *h = type[i] == CST_F32 ? NULL : rounded(x[i], count[i], type[i]);
+        ck_ok(cst_tensor_create(&t[i], mem, CST_DATA, type[i], 1, &count[i], "operand %d", i));
+        ck_ok(cst_tensor_write(t[i], 0, h ? (void *)h : x[i], t[i]->bytes));
+        free(h);
+    }
+    cst_gemm_args g = {.m = m, .n = n, .k = k, .trans_a = form & 1, .trans_b = form >> 1 & 1, .a = t[0], .b = t[1], .c = t[4], .ldc = ldc,
+                       .accumulate = form >> 2, .bias = t[2], .relu = 1, .residual = t[3], .batch = batch, .a_step = m * k + gap,
+                       .b_step = k * n + gap, .residual_step = m * n + gap, .c_step = m * ldc + gap};
+    if (!cst_gemm_fits(how, dev, &g)) goto out;
+    ck_ok(cst_gemm_force(dev, how));
+    ck_ok(cst_gemm(mem, &g));
+    ck_ok(cst_gemm_force(dev, NULL));
+    float *got = op_read(t[4]);
+    for (int b = 0; b < batch; b++) {
+        matrix A = {.rows = m, .cols = k, .ld = form & 1 ? m : k, .at = b * g.a_step, .x = x[0]};
+        matrix B = {.rows = k, .cols = n, .ld = form >> 1 & 1 ? k : n, .at = b * g.b_step, .x = x[1]};
+        double *want = product(&g, &A, &B);
+        for (int64_t i = 0; i < m * n; i++) {
+            int64_t p = b * g.c_step + i / n * ldc + i % n;
+            double w = fmax(want[i] + (g.accumulate ? x[4][p] : 0) + x[2][i % n], 0) + x[3][b * g.residual_step + i];
+            char text[48];
+            if (!(fabs(got[p] - w) <= 3e-6 * (fabs(w) + sqrt((double)k))))
+                ck_abort_msg("%s, form %d, %dx%dx%d, product %d: C[%d] = %.9g, wanted %.9g", cst_gemm_choice_text(text, how), form, (int)m, (int)n,
+                             (int)k, b, (int)i, got[p], w);
+            got[p] = x[4][p];
+        }
+        free(want);
+    }
+    ck_assert_msg(!memcmp(got, x[4], (size_t)count[4] * 4), "written between rows or products");
+    free(got);
+    op_check();
+out:
+    for (int i = 0; i < 5; i++) {
+        cst_tensor_free(t[i]);
+        free(x[i]);
+    }
+}
+
+static const cst_gemm_choice variants[] = {
+    {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64}, {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 32}, {CST_GEMM_NATIVE, CST_GEMM_ROWS, 1, 64},
+    {CST_GEMM_NATIVE, CST_GEMM_ROWS, 16, 32},   {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 1, 64},  {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 4, 32},
+    {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0},
+};
+
+#define VARIANTS ((int)(sizeof variants / sizeof *variants))
+
+START_TEST(every_variant_with_epilogue)
+{
+    static const int64_t size[][3] = {{1, 1, 1}, {8, 32, 64}, {9, 31, 65}, {39, 129, 33}, {131, 67, 150}};
+    for (int form = 0; form < 8; form++)
+        for (int s = 0; s < 5; s++) check_variant(&variants[_i], size[s], form, CST_F32, CST_F32, 1);
+}
+END_TEST
+
+START_TEST(every_variant_in_batches)
+{
+    static const int64_t size[][3] = {{33, 65, 70}, {7, 5, 3}};
+    for (int form = 0; form < 8; form++)
+        for (int s = 0; s < 2; s++) check_variant(&variants[_i], size[s], form, CST_F32, CST_F32, 3);
+}
+END_TEST
+
+START_TEST(sixteen_bit_operands)
+{
+    static const cst_type type[][2] = {{CST_F16, CST_F16}, {CST_BF16, CST_BF16}, {CST_F32, CST_BF16}, {CST_F16, CST_F32}};
+    static const int64_t size[] = {45, 70, 83};
+    for (int form = 0; form < 4; form++)
+        for (int t = 0; t < 4; t++) check_variant(&variants[_i], size, form, type[t][0], type[t][1], 1);
 }
 END_TEST
 
@@ -226,5 +336,8 @@ int main(void)
     tcase_add_loop_test(tc, two_runs_give_the_same_bits, 0, 2);
     tcase_add_test(tc, empty_products);
     tcase_add_test(tc, bad_arguments_are_refused);
+    tcase_add_loop_test(tc, every_variant_with_epilogue, 0, VARIANTS);
+    tcase_add_loop_test(tc, every_variant_in_batches, 0, VARIANTS);
+    tcase_add_loop_test(tc, sixteen_bit_operands, 0, VARIANTS);
     return op_main(s);
 }

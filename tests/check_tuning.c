@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "gemm/gemm.h"
-#include "gemm/tuning.h"
+#include "gemm/state.h"
 
 /* Settings that every device with 16 KiB of local memory and groups of 64 takes. */
 static const cst_xgemm good = {.GEMMK = 0, .KREG = 1, .KWG = 16, .KWI = 2, .MDIMA = 8, .MDIMC = 8, .MWG = 64, .NDIMB = 8, .NDIMC = 8,
@@ -29,54 +29,104 @@ static void teardown(void)
     op_teardown();
 }
 
+/* Settings and one product. */
+static cst_tuning make(const cst_xgemm *x)
+{
+    cst_tuning t = {.has_xgemm = 1, .xgemm = *x, .gflops_default = 10, .gflops = 20};
+    const cst_gemm_shape_key key = {128, 4096, 1024, 0, 1, CST_F32, CST_BF16};
+    const cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_ROWS, 4, 64};
+    ck_ok(cst_tuning_add(&t, &key, &how, 99));
+    return t;
+}
+
+static void save(const cst_xgemm *x, const char *path, const cst_device_info *d)
+{
+    cst_tuning t = make(x);
+    ck_ok(cst_tuning_save(&t, path, d));
+    cst_tuning_clear(&t);
+}
+
+static void check_same(const cst_tuning *got)
+{
+    cst_tuning want = make(&good);
+    ck_assert(got->has_xgemm && !memcmp(&got->xgemm, &good, sizeof good));
+    ck_assert_int_eq(got->products, 1);
+    ck_assert(!memcmp(&got->product[0].key, &want.product[0].key, sizeof want.product[0].key));
+    ck_assert(!memcmp(&got->product[0].how, &want.product[0].how, sizeof want.product[0].how));
+    ck_assert(got->product[0].gflops == 99);
+    cst_tuning_clear(&want);
+}
+
 START_TEST(comes_back_as_it_was_saved)
 {
-    cst_xgemm got;
+    cst_tuning got = {0};
     const char *where;
     char *path = cst_tuning_path(&dev->info);
-    ck_ok(cst_tuning_save(&good, path, &dev->info, 10, 20));
-    memset(&got, 0, sizeof got);
+    save(&good, path, &dev->info);
     ck_ok(cst_tuning_load(&got, path, &dev->info));
-    ck_assert(!memcmp(&got, &good, sizeof got));
-    memset(&got, 0, sizeof got);
-    ck_assert(cst_tuning_find(&got, &where, dev) && !strcmp(where, "user"));
-    ck_assert(!memcmp(&got, &good, sizeof got));
+    check_same(&got);
+    cst_tuning_clear(&got);
+    ck_assert(cst_tuning_find(&got, &where, dev) && !strcmp(where, "the user's"));
+    check_same(&got);
+    cst_tuning_clear(&got);
     free(path);
+}
+END_TEST
+
+START_TEST(another_driver_has_a_file_of_its_own)
+{
+    cst_device_info other = dev->info;
+    char *path = cst_tuning_path(&dev->info), *its;
+    snprintf(other.driver, sizeof other.driver, "9.9 beta");
+    its = cst_tuning_path(&other);
+    ck_assert_str_ne(path, its);
+    ck_assert(strstr(its, "9-9-beta.json"));
+    free(path), free(its);
 }
 END_TEST
 
 START_TEST(another_devices_file_is_refused)
 {
-    cst_xgemm got;
+    cst_tuning got = {0};
     const char *where;
     cst_device_info other = dev->info;
     char *path = cst_tuning_path(&dev->info);
     snprintf(other.name, sizeof other.name, "Another device");
-    ck_ok(cst_tuning_save(&good, path, &other, 10, 20));
+    save(&good, path, &other);
     ck_fails(cst_tuning_load(&got, path, &dev->info), CST_INPUT, "Another device");
+    ck_assert(!got.products && !got.product);
     /* left aside: nothing is found, unless Castor brings settings for this device */
     ck_assert(!cst_tuning_find(&got, &where, dev) || !strcmp(where, "shipped"));
+    cst_tuning_clear(&got);
     free(path);
 }
 END_TEST
 
 START_TEST(wrong_files_are_refused_by_name)
 {
+#define HEAD "{\"schema\": 2, \"device\": \"%s\", \"vendor\": \"%s\", "
     static const char *const text[][2] = {{"{", "line 1"},
                                           {"[]", "JSON object"},
-                                          {"{\"schema\": 2}", "\"schema\" is 2"},
-                                          {"{\"schema\": 1, \"device\": 3}", "\"device\" must be a string"}};
-    cst_xgemm got;
-    char path[400];
+                                          {"{\"schema\": 1}", "\"schema\" is 1"},
+                                          {"{\"schema\": 2, \"device\": 3}", "\"device\" must be a string"},
+                                          {HEAD "\"clblast\": {}}", "no object \"Xgemm\""},
+                                          {HEAD "\"products\": {}}", "must be an array"},
+                                          {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 0}]}", "\"n\""},
+                                          {HEAD "\"products\": [{\"form\": \"NX\", \"m\": 1, \"n\": 1, \"k\": 1}]}", "a product needs"},
+                                          {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 1, \"k\": 1, \"engine\": \"fast\"}]}", "engine \"fast\""}};
+    cst_tuning got = {0};
+    char path[400], file[1000];
     snprintf(path, sizeof path, "%s/bad.json", test_dir());
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
-        ck_ok(cst_file_write(path, text[i][0], strlen(text[i][0])));
+        snprintf(file, sizeof file, text[i][0], dev->info.name, dev->info.vendor);
+        ck_ok(cst_file_write(path, file, strlen(file)));
         ck_fails(cst_tuning_load(&got, path, &dev->info), CST_INPUT, text[i][1]);
         ck_assert(strstr(cst_detail(), "bad.json"));
+        ck_assert(!got.product);
     }
     cst_xgemm broken = good;
     broken.VWM = 16; /* 8 * 16 doesn't divide 64 */
-    ck_ok(cst_tuning_save(&broken, path, &dev->info, 1, 1));
+    save(&broken, path, &dev->info);
     ck_fails(cst_tuning_load(&got, path, &dev->info), CST_INPUT, "divide MWG");
     ck_fails(cst_xgemm_use(dev, &broken), CST_USAGE, "divide MWG");
 }
@@ -109,7 +159,9 @@ END_TEST
 START_TEST(products_are_right_with_settings)
 {
     static const int64_t shape[][3] = {{64, 64, 32}, {65, 63, 17}, {1, 70, 33}, {130, 129, 128}};
-    dev->tuned = 1;
+    cst_gemm_state *state;
+    ck_ok(cst_gemm_state_get(&state, dev));
+    state->xgemm_used = 1;
     ck_ok(cst_xgemm_use(dev, &good));
     for (size_t s = 0; s < 4; s++) {
         int64_t m = shape[s][0], n = shape[s][1], k = shape[s][2];
@@ -135,6 +187,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, comes_back_as_it_was_saved);
+    tcase_add_test(tc, another_driver_has_a_file_of_its_own);
     tcase_add_test(tc, another_devices_file_is_refused);
     tcase_add_test(tc, wrong_files_are_refused_by_name);
     tcase_add_test(tc, rules_of_the_kernel_are_checked);

@@ -7,6 +7,7 @@
 #include "cli/gemm_shapes.h"
 #include "cli/measure.h"
 #include "device/program.h"
+#include "gemm/choice.h"
 
 #define TOKENS_MOST 8
 
@@ -14,6 +15,7 @@ typedef struct gemm_row {
     cst_gemm_shape shape;
     cst_timing time;
     int copies;
+    char engine[48];
 } gemm_row;
 
 static double gflops(const gemm_row *r)
@@ -71,6 +73,9 @@ static cst_status time_row(gemm_row *r, cst_device *dev, uint64_t device_mem, in
     CST_GO(cst_gemm_trial_verify(&trial), out);
     CST_GO(cst_measure(&r->time, mem, repeat, cst_gemm_trial_run, &trial), out);
     r->copies = trial.copies;
+    cst_gemm_choice how;
+    CST_GO(cst_gemm_trial_choice(&how, &trial), out);
+    cst_gemm_choice_text(r->engine, &how);
 out:
     cst_gemm_trial_close(&trial);
     return cst_measure_end(mem, st);
@@ -92,11 +97,11 @@ static void step_sum(const gemm_row *r, int n, int64_t tokens, double *ms, doubl
 static json_t *row_json(const gemm_row *r, double best)
 {
     const cst_gemm_shape *s = &r->shape;
-    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:i, s:f, s:f, s:f, s:i, s:i, s:i, s:f, s:f}", "product", s->name, "tokens",
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:s, s:b, s:i, s:f, s:f, s:f, s:i, s:i, s:i, s:f, s:f, s:s}", "product", s->name, "tokens",
                      (json_int_t)s->tokens, "m", (json_int_t)s->m, "n", (json_int_t)s->n, "k", (json_int_t)s->k, "form",
                      cst_gemm_shape_form(s), "accumulate", s->accumulate, "per_step", s->per_step, "ms", r->time.ms, "ms_min",
                      r->time.ms_min, "ms_max", r->time.ms_max, "samples", r->time.samples, "calls_per_sample", r->time.calls, "copies",
-                     r->copies, "gflops", gflops(r), "percent_of_best", 100 * (gflops(r) / best));
+                     r->copies, "gflops", gflops(r), "percent_of_best", 100 * (gflops(r) / best), "engine", r->engine);
 }
 
 static json_t *to_json(const cst_device *dev, const gemm_row *r, int n, double best)
@@ -118,16 +123,16 @@ static void print_text(const cst_device *dev, const gemm_row *r, int n, double b
 {
     double ms, rate;
     printf("%s, fp32, C = op(A) op(B), + where added to C\n", dev->info.name);
-    printf("%-20s %6s %6s %6s  %-4s %10s %8s %10s %7s\n", "product", "m", "n", "k", "form", "ms", "spread", "GFLOP/s", "of best");
+    printf("%-20s %6s %6s %6s  %-4s %10s %8s %10s %7s  %s\n", "product", "m", "n", "k", "form", "ms", "spread", "GFLOP/s", "of best", "engine");
     for (int i = 0; i < n; i++) {
         const cst_gemm_shape *s = &r[i].shape;
         if (s->tokens && (!i || r[i - 1].shape.tokens != s->tokens)) {
             step_sum(r, n, s->tokens, &ms, &rate);
             printf("%lld tokens; all products of a step %.1f ms, %.1f GFLOP/s\n", (long long)s->tokens, ms, rate);
         }
-        printf("%-20s %6lld %6lld %6lld  %s%-2s %10.3f %7.1f%% %10.1f %6.1f%%\n", s->name, (long long)s->m, (long long)s->n,
+        printf("%-20s %6lld %6lld %6lld  %s%-2s %10.3f %7.1f%% %10.1f %6.1f%%  %s\n", s->name, (long long)s->m, (long long)s->n,
                (long long)s->k, cst_gemm_shape_form(s), s->accumulate ? "+" : "", r[i].time.ms, cst_timing_spread(&r[i].time),
-               gflops(&r[i]), 100 * (gflops(&r[i]) / best));
+               gflops(&r[i]), 100 * (gflops(&r[i]) / best), r[i].engine);
     }
 }
 
@@ -142,6 +147,7 @@ cst_status cst_cmd_bench_gemm(const cst_args *a)
     uint64_t device_mem = a->text[CST_OPTION_DEVICE_MEM] ? cst_args_size(a, CST_OPTION_DEVICE_MEM) : 0;
     CST_GO(choose_rows(&r, &n, a), out);
     CST_GO(cst_device_open(&dev, a->text[CST_OPTION_DEVICE], 0), out);
+    CST_GO(cst_gemm_set_mode(dev, (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM)), out);
     for (int i = 0; i < n; i++) {
         char line[80];
         snprintf(line, sizeof line, "%d of %d: %s, %lld tokens", i + 1, n, r[i].shape.name, (long long)r[i].shape.tokens);

@@ -9,6 +9,7 @@
 #include "cli/measure.h"
 #include "cli/op_cases.h"
 #include "device/program.h"
+#include "gemm/choice.h"
 
 static double rate(const cst_op_case *c, const cst_timing *t)
 {
@@ -105,6 +106,7 @@ cst_status cst_cmd_bench_op(const cst_args *a)
         goto out;
     }
     CST_GO(cst_device_open(&dev, a->text[CST_OPTION_DEVICE], 0), out);
+    CST_GO(cst_gemm_set_mode(dev, (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM)), out);
     CST_GO(time_all(t, dev, a), out);
     print_result(dev, t, a);
 out:

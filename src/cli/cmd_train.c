@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
@@ -138,10 +139,22 @@ static void report(const cst_step_report *p, void *user)
     }
 }
 
+/* The engines that computed this run's products: another choice would round otherwise. */
+static cst_status save_choices(cst_session *s, const char *dir)
+{
+    char *path = cst_path_join(dir, "gemm.json");
+    json_t *j = cst_gemm_choices_json(s->dev);
+    cst_status st = path && j ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s/gemm.json", dir);
+    json_decref(j);
+    free(path);
+    return st;
+}
+
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
     CST_TRY(cst_model_save(s->model, dir));
+    CST_TRY(save_choices(s, dir));
     return r->tok ? cst_tokenizer_save(r->tok, dir) : CST_OK;
 }
 

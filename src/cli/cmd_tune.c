@@ -1,4 +1,5 @@
-/* castor tune: find settings of CLBlast's matrix product that suit this device, prove them, keep them. */
+/* castor tune: find settings of CLBlast's matrix product that suit this device, then the fastest engine for each product
+ * of training; prove all that, keep it. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,10 +10,10 @@
 #include "base/random.h"
 #include "cli/cli.h"
 #include "cli/measure.h"
+#include "cli/tune.h"
 #include "device/program.h"
-#include "gemm/engine.h"
 #include "gemm/gemm.h"
-#include "gemm/tuning.h"
+#include "gemm/state.h"
 
 #define PRODUCTS 3
 #define SAMPLES 64 /* elements of each product that are compared with a double-precision sum */
@@ -34,6 +35,8 @@ typedef struct tuner {
     int tried, failed, wrong;
     double default_ms, best_ms;
     cst_xgemm best;
+    cst_tuning store;        /* what will be kept */
+    cst_tune_sum sum;
 } tuner;
 
 static cst_status make_tensor(cst_tensor **t, float **host, cst_mem *m, int64_t rows, int64_t cols, uint64_t stream)
@@ -214,48 +217,97 @@ static cst_status measure_defaults(tuner *t)
     return CST_OK;
 }
 
-static cst_status finish(tuner *t)
+/* CLBlast's settings; a device whose own rule is the native engine has its time for that. */
+static cst_status tune_clblast(tuner *t, uint64_t budget)
+{
+    const cst_gemm_choice clblast = {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0};
+    cst_status st;
+    CST_TRY(cst_gemm_force(t->dev, &clblast));
+    CST_TRY(cst_mem_create(&t->mem, t->dev, budget));
+    CST_GO(measure_defaults(t), out);
+    search(t);
+    t->store.gflops_default = gflops(t, t->default_ms);
+    t->store.gflops = gflops(t, t->best_ms);
+    if (t->best_ms < t->default_ms) {
+        t->store.xgemm = t->best;
+        t->store.has_xgemm = 1;
+        st = cst_xgemm_use(t->dev, &t->best); /* the last one tried may be another */
+    }
+out:
+    free_products(t);
+    st = cst_measure_end(t->mem, st);
+    t->mem = NULL;
+    cst_gemm_force(t->dev, NULL);
+    return st;
+}
+
+static void product_progress(void *user, int done, int all, const char *what)
+{
+    const tuner *t = user;
+    char line[120], bar[21] = "....................";
+    int n = 20 * done / all;
+    if (cst_args_flag(t->args, CST_OPTION_QUIET)) return;
+    for (int i = 0; i < n; i++) bar[i] = '#';
+    snprintf(line, sizeof line, "[%s] engines for %d of %d products: %s", bar, done + 1, all, what);
+    cst_status_line(line);
+}
+
+static cst_status keep(const tuner *t, const char *path)
+{
+    if (!t->args->text[CST_OPTION_OUT]) {
+        char *dir = cst_cache_dir();
+        cst_status st = dir ? cst_make_dirs(dir) : CST_OK;
+        free(dir);
+        CST_TRY(st);
+    }
+    return cst_tuning_save(&t->store, path, &t->dev->info);
+}
+
+static cst_status finish(const tuner *t)
 {
     char *path = t->args->text[CST_OPTION_OUT] ? strdup(t->args->text[CST_OPTION_OUT]) : cst_tuning_path(&t->dev->info);
-    double before = gflops(t, t->default_ms), after = gflops(t, t->best_ms);
-    int better = t->best_ms < t->default_ms;
-    cst_status st = CST_OK;
+    const cst_tune_sum *p = &t->sum;
+    double rate = p->ms > 0 ? p->flops / (p->ms * 1e6) : 0;
     if (!path) return cst_fail(CST_IO, "no folder for the settings: set CASTOR_CACHE_DIR or HOME, or give --out FILE");
-    if (better && !t->args->text[CST_OPTION_OUT]) {
-        char *dir = cst_cache_dir();
-        st = dir ? cst_make_dirs(dir) : CST_OK;
-        free(dir);
+    cst_status st = keep(t, path);
+    if (st == CST_OK && cst_args_flag(t->args, CST_OPTION_JSON)) {
+        printf("{\"clblast_tried\": %d, \"clblast_failed\": %d, \"clblast_wrong\": %d, \"clblast_gflops_default\": %.2f, \"clblast_gflops\": %.2f, "
+               "\"products\": %d, \"variants_tried\": %d, \"variants_failed\": %d, \"native_wins\": %d, \"gflops\": %.2f}\n",
+               t->tried, t->failed, t->wrong, t->store.gflops_default, t->store.gflops, p->shapes, p->tried, p->failed, p->native, rate);
+    } else if (st == CST_OK) {
+        printf("%s\n", t->dev->info.name);
+        if (t->tried)
+            printf("CLBlast: %.1f GFLOP/s by default, %.1f with the best of %d settings (%d gave wrong results, %d didn't run)\n", t->store.gflops_default,
+                   t->store.gflops, t->tried, t->wrong, t->failed);
+        if (!p->shapes) printf("CLBlast's defaults stay\n");
+        else printf("products of training steps: %.1f GFLOP/s with the fastest engine of each; the native engine in %d of %d (%d variants timed, %d failed)\n",
+                    rate, p->native, p->shapes, p->tried, p->failed);
+        printf("kept in %s\n", path);
     }
-    if (better && st == CST_OK) st = cst_tuning_save(&t->best, path, &t->dev->info, before, after);
-    if (st == CST_OK && cst_args_flag(t->args, CST_OPTION_JSON))
-        printf("{\"tried\": %d, \"failed\": %d, \"wrong\": %d, \"gflops_default\": %.2f, \"gflops\": %.2f}\n", t->tried, t->failed, t->wrong, before, after);
-    else if (st == CST_OK)
-        printf("%s: %.1f GFLOP/s by default, %.1f with the best of %d settings (%d gave wrong results, %d didn't run)\n%s%s\n", t->dev->info.name, before,
-               after, t->tried, t->wrong, t->failed, better ? "kept in " : "CLBlast's defaults stay", better ? path : "");
     free(path);
     return st;
 }
 
 cst_status cst_cmd_tune(const cst_args *a)
 {
-    tuner t = {.args = a, .limit = (double)cst_args_int(a, CST_OPTION_SECONDS)};
+    double seconds = (double)cst_args_int(a, CST_OPTION_SECONDS);
+    tuner t = {.args = a, .limit = 0.7 * seconds};
     uint64_t budget = a->text[CST_OPTION_DEVICE_MEM] ? cst_args_size(a, CST_OPTION_DEVICE_MEM) : 0;
+    cst_gemm_state *state;
     cst_status st;
     CST_GO(cst_device_open(&t.dev, a->text[CST_OPTION_DEVICE], 0), out);
-    if (cst_native_cpu_serves(t.dev)) {
-        printf("%s: Castor's own kernels serve this device; there is nothing to tune\n", t.dev->info.name);
-        goto out;
-    }
-    t.dev->tuned = 1; /* defaults are what is compared with */
-    CST_GO(cst_mem_create(&t.mem, t.dev, budget), out);
+    CST_GO(cst_gemm_state_get(&state, t.dev), out);
+    state->xgemm_used = 1; /* defaults are what is compared with */
     t.start = cst_now();
-    CST_GO(measure_defaults(&t), out);
-    search(&t);
+    if (t.dev->group > 1) CST_GO(tune_clblast(&t, budget), out);
+    /* without better settings CLBlast still uses the last ones tried, and there is no way back: its defaults stay unmatched */
+    if (t.dev->group == 1 || t.store.has_xgemm) CST_GO(cst_tune_products(&t.sum, &t.store, t.dev, budget, t.start + seconds, product_progress, &t), out);
+    cst_status_line(NULL);
     CST_GO(finish(&t), out);
     if (cst_interrupted()) st = cst_fail(CST_INTERRUPTED, "interrupted; the best settings so far are kept");
 out:
-    free_products(&t);
-    if (t.mem) st = cst_measure_end(t.mem, st);
+    cst_tuning_clear(&t.store);
+    if (t.dev) cst_program_save(t.dev);
     cst_device_close(t.dev);
     return st;
 }

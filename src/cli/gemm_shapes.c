@@ -128,14 +128,25 @@ void cst_gemm_trial_close(cst_gemm_trial *t)
     }
 }
 
+static cst_gemm_args product(const cst_gemm_trial *t, int copy)
+{
+    const cst_gemm_shape *s = &t->shape;
+    return (cst_gemm_args){.m = s->m, .n = s->n, .k = s->k, .trans_a = s->trans_a, .trans_b = s->trans_b,
+                           .a = t->t[0], .b = t->t[1], .c = t->t[2], .a_at = copy * t->stride[0],
+                           .b_at = copy * t->stride[1], .c_at = copy * t->stride[2], .accumulate = s->accumulate};
+}
+
 cst_status cst_gemm_trial_run(void *trial, int call)
 {
     cst_gemm_trial *t = trial;
-    const cst_gemm_shape *s = &t->shape;
-    int copy = call % t->copies;
-    return cst_gemm(t->mem, &(cst_gemm_args){.m = s->m, .n = s->n, .k = s->k, .trans_a = s->trans_a, .trans_b = s->trans_b,
-                                             .a = t->t[0], .b = t->t[1], .c = t->t[2], .a_at = copy * t->stride[0],
-                                             .b_at = copy * t->stride[1], .c_at = copy * t->stride[2], .accumulate = s->accumulate});
+    cst_gemm_args g = product(t, call % t->copies);
+    return cst_gemm(t->mem, &g);
+}
+
+cst_status cst_gemm_trial_choice(cst_gemm_choice *how, const cst_gemm_trial *t)
+{
+    cst_gemm_args g = product(t, 0);
+    return cst_gemm_choose(how, cst_mem_device(t->mem), &g, 0);
 }
 
 cst_status cst_gemm_trial_verify(cst_gemm_trial *t)
@@ -143,6 +154,7 @@ cst_status cst_gemm_trial_verify(cst_gemm_trial *t)
     cst_status st;
     float *c = malloc((size_t)t->count[2] * sizeof *c);
     if (!c) return cst_fail(CST_NO_MEMORY, "%" PRId64 " numbers", t->count[2]);
+    CST_GO(cst_tensor_write(t->t[2], 0, t->x[2], (size_t)t->count[2] * 4), out);
     CST_GO(cst_gemm_trial_run(t, 0), out);
     CST_GO(cst_tensor_read(t->t[2], 0, c, (size_t)t->count[2] * sizeof *c), out);
     CST_GO(cst_gemm_trial_check(t, c, "cst_gemm"), out);

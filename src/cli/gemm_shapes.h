@@ -3,7 +3,7 @@
 #ifndef CST_CLI_GEMM_SHAPES_H
 #define CST_CLI_GEMM_SHAPES_H
 
-#include "gemm/gemm.h"
+#include "gemm/choice.h"
 
 typedef struct cst_gemm_shape {
     char name[32];
@@ -42,7 +42,9 @@ cst_status cst_gemm_trial_open(cst_gemm_trial *t, cst_mem *m, const cst_gemm_sha
 void cst_gemm_trial_close(cst_gemm_trial *t);
 /* A cst_timed: enqueue the product on copy call % copies. */
 cst_status cst_gemm_trial_run(void *trial, int call);
-/* Run once on the first copy and look at the result; call it before any other run. */
+/* The engine and variant that serve it. */
+cst_status cst_gemm_trial_choice(cst_gemm_choice *how, const cst_gemm_trial *t);
+/* Run once on the first copy, C as it was at first, and look at the result. */
 cst_status cst_gemm_trial_verify(cst_gemm_trial *t);
 /* Is c[m,n] the result? No element may be NaN, and the corners and 252 elements in between must agree with a product
  * in double on the host. DEVICE ("wrong result ...", naming `who`, the product and an element) when not. */

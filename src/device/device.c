@@ -208,6 +208,7 @@ void cst_device_close(cst_device *dev)
             clFinish(queues[i]);
             clReleaseCommandQueue(queues[i]);
         }
+    if (dev->gemm_free) dev->gemm_free(dev->gemm);
     cst_program_table_free(dev->programs);
     if (dev->context) clReleaseContext(dev->context);
     free(dev);

@@ -39,7 +39,8 @@ typedef struct cst_device {
     int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
     int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
-    int tuned;               /* the gemm room has applied this device's settings */
+    void *gemm;              /* the gemm room's choices for this device, made when first asked for, ... */
+    void (*gemm_free)(void *gemm); /* ... and what frees them */
     struct cst_program_table *programs; /* built kernels, see program.h */
 } cst_device;
 

@@ -26,8 +26,8 @@ static cst_status file_text(char **text, const char *name)
     return cst_fail(CST_STATE, "kernel file %s is not in the program", name);
 }
 
-/* Append `text` with its includes expanded, each file once. */
-static cst_status expand(FILE *f, const char *text, char (*seen)[64], int *nseen)
+/* Append `text` with its includes expanded: each time, or once where the file says "#pragma once". */
+static cst_status expand(FILE *f, const char *text, char (*seen)[64], int *nseen, const char *own_name)
 {
     while (*text) {
         const char *end = strchr(text, '\n');
@@ -38,13 +38,14 @@ static cst_status expand(FILE *f, const char *text, char (*seen)[64], int *nseen
             for (int i = 0; i < *nseen; i++) known |= !strcmp(seen[i], name);
             if (!known) {
                 char *inner;
-                if (*nseen == 16) return cst_fail(CST_STATE, "%s: too many includes", name);
-                memcpy(seen[(*nseen)++], name, sizeof name);
                 CST_TRY(file_text(&inner, name));
-                cst_status st = expand(f, inner, seen, nseen);
+                cst_status st = expand(f, inner, seen, nseen, name);
                 free(inner);
                 if (st != CST_OK) return st;
             }
+        } else if (!strncmp(text, "#pragma once", 12)) {
+            if (*nseen == 16) return cst_fail(CST_STATE, "%s: too many includes", own_name);
+            snprintf(seen[(*nseen)++], 64, "%s", own_name);
         } else {
             fwrite(text, 1, n, f);
         }
@@ -61,7 +62,7 @@ cst_status cst_source_get(char **text, const char *name)
     snprintf(file, sizeof file, "%s.cl", name);
     CST_TRY(file_text(&top, file));
     FILE *f = open_memstream(text, &size);
-    cst_status st = f ? expand(f, top, seen, &nseen) : cst_fail(CST_NO_MEMORY, "%s", file);
+    cst_status st = f ? expand(f, top, seen, &nseen, file) : cst_fail(CST_NO_MEMORY, "%s", file);
     if (f) fclose(f);
     free(top);
     if (f && st != CST_OK) {

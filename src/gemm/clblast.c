@@ -3,7 +3,7 @@
 #include <pthread.h>
 
 #include "gemm/engine.h"
-#include "gemm/tuning.h"
+#include "gemm/state.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* CLBlast is not safe from two threads */
 
@@ -39,11 +39,21 @@ static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, 
  * of PyTorch's product at k = 50,272): longer ones are cut into pieces that are added to C. */
 #define K_MOST 4096
 
+/* The device's settings, before its first product here. */
+static cst_status use_settings(cst_device *dev)
+{
+    cst_gemm_state *s;
+    CST_TRY(cst_gemm_state_get(&s, dev));
+    if (s->xgemm_used) return CST_OK;
+    s->xgemm_used = 1;
+    return s->tuning.has_xgemm ? cst_xgemm_use(dev, &s->tuning.xgemm) : CST_OK;
+}
+
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use)
 {
     cst_status st = CST_OK;
     pthread_mutex_lock(&lock);
-    st = cst_tuning_apply(cst_mem_device(m));
+    st = use_settings(cst_mem_device(m));
     for (int64_t k0 = 0; k0 < g->k && st == CST_OK; k0 += K_MOST) st = piece(m, g, use, k0, g->k - k0 < K_MOST ? g->k - k0 : K_MOST);
     pthread_mutex_unlock(&lock);
     return st;

@@ -1,14 +1,25 @@
-/* What engines of matrix products look like to cst_gemm. */
+/* What engines of matrix products look like to cst_gemm; for this room. */
 #ifndef CST_GEMM_ENGINE_H
 #define CST_GEMM_ENGINE_H
 
+#include "gemm/choice.h"
 #include "gemm/gemm.h"
 
-/* Is this device's kernel shape the one of the native engine for CPUs? */
-int cst_native_cpu_serves(const cst_device *dev);
-/* In both, g is checked and its ld's are filled in; A, B and C have storage and stay acquired by the caller. */
-cst_status cst_native_cpu_gemm(cst_mem *m, const cst_gemm_args *g);
-/* use[0..2] are A, B and C as acquired. */
+/* In all of these g is checked and its ld's are filled in, batch is 1; A, B, C and residual have storage and stay acquired
+ * by the caller. */
+
+/* The engine for devices that run one work-item per group (cl/gemm_cpu.cl). */
+cst_status cst_native_gemm(cst_mem *m, const cst_gemm_args *g, const cst_gemm_choice *how);
+/* use[0..2] are A, B and C as acquired. f32 only. */
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use);
+/* What an engine without epilogues leaves to do (cl/gemm_epilogue.cl). */
+cst_status cst_gemm_epilogue(cst_mem *m, const cst_gemm_args *g);
+
+/* The product with this engine and variant. */
+cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *g, const cst_gemm_choice *how);
+
+/* Run `how` once on small awkward data and compare it with a host product, unless the device's file of proofs has it
+ * already. Uses a manager of its own (4 MiB) for that. STATE: the result is wrong, or was so before. */
+cst_status cst_gemm_prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how);
 
 #endif

@@ -60,117 +60,165 @@ cst_status cst_xgemm_use(const cst_device *dev, const cst_xgemm *x)
     return code ? cst_fail(CST_DEVICE, "CLBlastOverrideParameters: status %d", code) : CST_OK;
 }
 
-/* "NVIDIA H200" -> "nvidia-h200" */
-static void device_word(char *dst, size_t size, const char *name)
+void cst_tuning_clear(cst_tuning *t)
 {
-    size_t n = 0;
+    free(t->product);
+    memset(t, 0, sizeof *t);
+}
+
+cst_status cst_tuning_add(cst_tuning *t, const cst_gemm_shape_key *key, const cst_gemm_choice *how, double gflops)
+{
+    cst_tuned_product *more = realloc(t->product, (size_t)(t->products + 1) * sizeof *more);
+    if (!more) return cst_fail(CST_NO_MEMORY, "settings");
+    t->product = more;
+    t->product[t->products++] = (cst_tuned_product){*key, *how, gflops};
+    return CST_OK;
+}
+
+/* "NVIDIA H200" -> "nvidia-h200", behind what is in dst */
+static void add_word(char *dst, size_t size, const char *name)
+{
+    size_t n = strlen(dst), start = n;
     for (; *name && n + 1 < size; name++) {
         int c = tolower((unsigned char)*name);
         if (isalnum(c)) dst[n++] = (char)c;
-        else if (n && dst[n - 1] != '-') dst[n++] = '-';
+        else if (n > start && dst[n - 1] != '-') dst[n++] = '-';
     }
-    while (n && dst[n - 1] == '-') n--;
+    while (n > start && dst[n - 1] == '-') n--;
     dst[n] = 0;
+}
+
+void cst_tuning_word(char *dst, size_t size, const cst_device_info *d)
+{
+    *dst = 0;
+    add_word(dst, size - 1, d->name);
+    strcat(dst, "-");
+    add_word(dst, size, d->driver);
 }
 
 char *cst_tuning_path(const cst_device_info *d)
 {
-    char word[128], file[160], *dir = cst_cache_dir(), *path = NULL;
-    device_word(word, sizeof word, d->name);
+    char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
+    cst_tuning_word(word, sizeof word, d);
     snprintf(file, sizeof file, "tuning-%s.json", word);
     if (dir) path = cst_path_join(dir, file);
     free(dir);
     return path;
 }
 
-static cst_status read_json(cst_xgemm *x, const json_t *j, const char *where, const cst_device_info *d)
+static cst_status read_clblast(cst_tuning *t, const json_t *j, const char *where, const cst_device_info *d)
 {
-    const char *device = "", *vendor = "";
-    int64_t schema = 0, v;
-    CST_TRY(cst_json_int(&schema, j, "schema", 0, 1000, where));
-    if (schema != 1) return cst_fail(CST_INPUT, "%s: \"schema\" is %d; this program reads 1", where, (int)schema);
-    CST_TRY(cst_json_string(&device, j, "device", where));
-    CST_TRY(cst_json_string(&vendor, j, "vendor", where));
-    if (strcmp(device, d->name) || strcmp(vendor, d->vendor))
-        return cst_fail(CST_INPUT, "%s: it is for \"%s\" of \"%s\", not for \"%s\" of \"%s\"", where, device, vendor, d->name, d->vendor);
     const json_t *clblast = json_object_get(j, "clblast"), *params = json_object_get(clblast, "Xgemm");
+    int64_t v;
+    if (!clblast) return CST_OK;
     if (!json_is_object(params)) return cst_fail(CST_INPUT, "%s: \"clblast\" has no object \"Xgemm\"", where);
     for (size_t i = 0; i < XGEMM_COUNT; i++) {
         v = -1;
         CST_TRY(cst_json_int(&v, params, xgemm_name[i], 0, 1024, where));
         if (v < 0) return cst_fail(CST_INPUT, "%s: \"%s\" is missing", where, xgemm_name[i]);
-        *value_at(x, i) = (size_t)v;
+        *value_at(&t->xgemm, i) = (size_t)v;
     }
     v = 1;
     CST_TRY(cst_json_int(&v, clblast, "min_indirect", 1, 1 << 20, where));
-    x->min_indirect = (size_t)v;
-    cst_status st = cst_xgemm_check(x, d);
+    t->xgemm.min_indirect = (size_t)v;
+    t->has_xgemm = 1;
+    cst_status st = cst_xgemm_check(&t->xgemm, d);
     return st == CST_OK ? st : cst_fail_in(CST_INPUT, "%s", where);
 }
 
-cst_status cst_tuning_load(cst_xgemm *x, const char *path, const cst_device_info *d)
+static cst_status read_products(cst_tuning *t, const json_t *j, const char *where)
+{
+    const json_t *all = json_object_get(j, "products"), *item;
+    size_t i;
+    if (all && !json_is_array(all)) return cst_fail(CST_INPUT, "%s: \"products\" must be an array", where);
+    json_array_foreach(all, i, item)
+    {
+        cst_gemm_shape_key key;
+        cst_gemm_choice how;
+        double gflops = 0;
+        CST_TRY(cst_gemm_key_read(&key, &how, item, where));
+        CST_TRY(cst_json_real(&gflops, item, "gflops", where));
+        CST_TRY(cst_tuning_add(t, &key, &how, gflops));
+    }
+    return CST_OK;
+}
+
+static cst_status read_json(cst_tuning *t, const json_t *j, const char *where, const cst_device_info *d)
+{
+    const char *device = "", *vendor = "";
+    int64_t schema = 0;
+    CST_TRY(cst_json_int(&schema, j, "schema", 0, 1000, where));
+    if (schema != 2) return cst_fail(CST_INPUT, "%s: \"schema\" is %d; this program reads 2", where, (int)schema);
+    CST_TRY(cst_json_string(&device, j, "device", where));
+    CST_TRY(cst_json_string(&vendor, j, "vendor", where));
+    if (strcmp(device, d->name) || strcmp(vendor, d->vendor))
+        return cst_fail(CST_INPUT, "%s: it is for \"%s\" of \"%s\", not for \"%s\" of \"%s\"", where, device, vendor, d->name, d->vendor);
+    CST_TRY(read_clblast(t, j, where, d));
+    return read_products(t, j, where);
+}
+
+cst_status cst_tuning_load(cst_tuning *t, const char *path, const cst_device_info *d)
 {
     json_t *j;
     CST_TRY(cst_json_load(&j, path, JSON_OBJECT));
-    cst_status st = read_json(x, j, path, d);
+    cst_status st = read_json(t, j, path, d);
     json_decref(j);
+    if (st != CST_OK) cst_tuning_clear(t);
     return st;
 }
 
-cst_status cst_tuning_save(const cst_xgemm *x, const char *path, const cst_device_info *d, double gflops_before, double gflops_after)
+cst_status cst_tuning_save(const cst_tuning *t, const char *path, const cst_device_info *d)
 {
-    json_t *params = json_object();
-    for (size_t i = 0; i < XGEMM_COUNT; i++) json_object_set_new(params, xgemm_name[i], json_integer((json_int_t)*value_at((cst_xgemm *)x, i)));
-    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:{s:o, s:I}, s:{s:f, s:f}}", "schema", 1, "vendor", d->vendor, "device", d->name, "driver",
-                          d->driver, "clblast", "Xgemm", params, "min_indirect", (json_int_t)x->min_indirect, "measured", "gflops_default",
-                          gflops_before, "gflops", gflops_after);
+    json_t *all = json_array();
+    for (int i = 0; i < t->products; i++) {
+        json_t *item = cst_gemm_key_json(&t->product[i].key, &t->product[i].how);
+        json_object_set_new(item, "gflops", json_real(t->product[i].gflops));
+        json_array_append_new(all, item);
+    }
+    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:f, s:f}}", "schema", 2, "vendor", d->vendor, "device", d->name, "driver", d->driver, "products",
+                          all, "measured", "gflops_default", t->gflops_default, "gflops", t->gflops);
     if (!j) return cst_fail(CST_NO_MEMORY, "%s", path);
+    if (t->has_xgemm) {
+        json_t *params = json_object();
+        for (size_t i = 0; i < XGEMM_COUNT; i++)
+            json_object_set_new(params, xgemm_name[i], json_integer((json_int_t)*value_at((cst_xgemm *)&t->xgemm, i)));
+        json_object_set_new(j, "clblast", json_pack("{s:o, s:I}", "Xgemm", params, "min_indirect", (json_int_t)t->xgemm.min_indirect));
+    }
     cst_status st = cst_json_save(j, path);
     json_decref(j);
     return st;
 }
 
 /* The library's own file for this device. */
-static int find_shipped(cst_xgemm *x, const cst_device_info *d)
+static int find_shipped(cst_tuning *t, const cst_device_info *d)
 {
-    char name[160];
+    char name[160] = "";
     json_error_t e;
-    device_word(name, sizeof name - 8, d->name);
+    add_word(name, sizeof name - 8, d->name);
     strcat(name, ".json");
     for (const cst_embedded *f = cst_embedded_files; f->name; f++) {
         if (strcmp(f->name, name)) continue;
         json_t *j = json_loads(f->text, JSON_REJECT_DUPLICATES, &e);
-        cst_status st = j ? read_json(x, j, name, d) : cst_fail(CST_INPUT, "%s: %s", name, e.text);
+        cst_status st = j ? read_json(t, j, name, d) : cst_fail(CST_INPUT, "%s: %s", name, e.text);
         json_decref(j);
-        if (st != CST_OK) cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
-        return st == CST_OK;
+        if (st == CST_OK) return 1;
+        cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
+        cst_tuning_clear(t);
+        return 0;
     }
     return 0;
 }
 
-int cst_tuning_find(cst_xgemm *x, const char **where, const cst_device *dev)
+int cst_tuning_find(cst_tuning *t, const char **where, const cst_device *dev)
 {
     char *path = cst_tuning_path(&dev->info);
     int found = 0;
+    memset(t, 0, sizeof *t);
     if (path && cst_path_exists(path)) {
-        found = cst_tuning_load(x, path, &dev->info) == CST_OK;
+        found = cst_tuning_load(t, path, &dev->info) == CST_OK;
         if (!found) cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
     }
     free(path);
-    *where = found ? "user" : "shipped";
-    return found || find_shipped(x, &dev->info);
-}
-
-cst_status cst_tuning_apply(cst_device *dev)
-{
-    cst_xgemm x;
-    const char *where;
-    if (dev->tuned) return CST_OK;
-    dev->tuned = 1;
-    if (!cst_tuning_find(&x, &where, dev)) {
-        cst_log(CST_LOG_INFO, "matrix products use CLBlast's defaults: `castor tune` measures what \"%s\" does better", dev->info.name);
-        return CST_OK;
-    }
-    cst_log(CST_LOG_DEBUG, "matrix products use %s settings for \"%s\"", where, dev->info.name);
-    return cst_xgemm_use(dev, &x);
+    *where = found ? "the user's" : "shipped";
+    return found || find_shipped(t, &dev->info);
 }

@@ -115,6 +115,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
         goto fail;
     }
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);
     CST_GO(place(s), fail);
     *out = s;

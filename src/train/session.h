@@ -4,6 +4,7 @@
 #ifndef CST_TRAIN_SESSION_H
 #define CST_TRAIN_SESSION_H
 
+#include "gemm/choice.h"
 #include "model/model.h"
 #include "optim/optim.h"
 
@@ -18,6 +19,7 @@ typedef struct cst_session_options {
     const char *device;      /* as cst_device_choose's spec */
     uint64_t device_mem;     /* budget in bytes, 0: the default */
     int profile;             /* keep kernel times */
+    cst_gemm_mode gemm;      /* engines of matrix products */
     cst_config config;
     int64_t batch, seq;      /* sequences of a micro-batch; tokens of each */
     int accum;               /* micro-batches a step */
