@@ -5,7 +5,6 @@
 
 #include "base/random.h"
 #include "model/layer.h"
-#include "op/fill.h"
 
 cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads)
 {
@@ -70,12 +69,6 @@ cst_status cst_model_init(cst_model *M, uint64_t seed)
     }
     free(v);
     return st;
-}
-
-cst_status cst_model_zero_grads(cst_model *M)
-{
-    for (int i = 0; i < M->params; i++) CST_TRY(cst_fill(M->mem, M->g[i], 0));
-    return CST_OK;
 }
 
 double cst_model_flops_per_token(const cst_config *c, int64_t seq)

@@ -48,6 +48,7 @@ typedef struct cst_pass {
     uint32_t step;         /* counts micro-batches: each gets its own masks */
     cst_recompute recompute;
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
+    int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
 } cst_pass;
 
 /* Make the parameters (content undefined) and, with_grads, their gradients. c must have passed
@@ -67,12 +68,10 @@ cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length
 
 /* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);
-/* The same, and gradients are added to M->g. */
+/* The same, and gradients go to M->g as p->accumulate says. */
 cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, cst_tensor *loss);
 /* Logits [rows * seq, vocab] of a batch, for fixtures. */
 cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits);
-/* All gradients = 0. */
-cst_status cst_model_zero_grads(cst_model *M);
 
 /* FLOPs of matrix products and causal attention of one token, forward + backward, at this length. */
 double cst_model_flops_per_token(const cst_config *c, int64_t seq);

@@ -144,15 +144,17 @@ cst_status cst_session_close(cst_session *s, cst_status st)
 
 cst_status cst_session_begin(cst_session *s)
 {
-    CST_TRY(cst_fill(s->mem, s->losses, 0));
-    return cst_model_zero_grads(s->model);
+    s->micros = 0;
+    return cst_fill(s->mem, s->losses, 0);
 }
 
 cst_status cst_session_micro(cst_session *s, uint64_t index)
 {
     int64_t targets = s->batch->count * s->o.accum;
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
-    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale};
+    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale,
+                  .accumulate = s->micros > 0};
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
+    s->micros++;
     return cst_loss_sum(s->mem, s->losses, 0, s->loss, scale);
 }
