@@ -22,7 +22,8 @@ cst_status cst_linear_backward_input(cst_mem *m, cst_tensor *dx, const cst_tenso
 cst_status cst_linear_backward_weight(cst_mem *m, cst_tensor *dw, const cst_tensor *dy, const cst_tensor *x,
                                       int accumulate);
 
-/* db[j] = sum_i dy[i,j], added to db when accumulate: sums of row blocks, then the sum of those (no atomics; the order depends on shapes and
+/* db[j] = sum_i dy[i,j], overwritten, or added to when accumulate: sums of row blocks, then the sum of those (no
+ * atomics; the order depends on shapes and
  * the kind of device only). Scratch: at most 64 out floats. Moves 4 N out bytes; N out FLOPs. */
 cst_status cst_linear_backward_bias(cst_mem *m, cst_tensor *db, const cst_tensor *dy, int accumulate);
 
