@@ -40,6 +40,7 @@ typedef struct cst_device {
     int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
     int tuned;               /* the gemm room has applied this device's settings */
+    uint64_t released;       /* device buffers released so far: their handles may come back for others */
     struct cst_program_table *programs; /* built kernels, see program.h */
 } cst_device;
 

@@ -71,6 +71,7 @@ static void release_buffers(cst_mem *m)
     free(m->buffer);
     m->buffer = NULL;
     if (m->scratch) clReleaseMemObject(m->scratch);
+    m->dev->released++;
     m->scratch = NULL;
     m->scratch_bytes = 0;
     cst_arena_clear(&m->arena);
@@ -149,6 +150,7 @@ static cst_status grow(cst_mem *m, size_t bytes)
     cst_status st = cst_arena_add(&m->arena, size);
     if (st != CST_OK && b) {
         clReleaseMemObject(b);
+        m->dev->released++;
         m->stats.reserved -= size;
     }
     return st;
@@ -260,6 +262,7 @@ cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out)
         if (m->scratch) { /* released first: two at once may not fit */
             CST_TRY(cst_mem_finish(m));
             clReleaseMemObject(m->scratch);
+            m->dev->released++;
             m->scratch = NULL;
             m->scratch_bytes = 0;
             m->stats.reserved -= old;
