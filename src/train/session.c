@@ -38,7 +38,8 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     optim.on_host = placement == CST_PLACEMENT_STATIC;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
-    CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq));
+    /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
+    CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq, 2 * o->accum));
     CST_TRY(cst_tensor_create(&s->losses, s->mem, CST_DATA, CST_F32, 1, &one, "loss of the step"));
     CST_TRY(cst_tensor_create(&s->loss, s->mem, CST_DATA, CST_F32, 1, &n, "loss of each token"));
     CST_TRY(cst_tensor_place(s->losses));
