@@ -73,7 +73,8 @@ static cst_status prepare(cst_batch *b, int32_t *host, const int32_t *ids, const
         int64_t row = i / b->seq, t = i % b->seq, len = length ? length[row] : b->seq;
         int real = t < len;
         if (real && (ids[i] < 0 || ids[i] >= vocab))
-            return cst_fail(CST_INPUT, "token %" PRId32 " at position %" PRId64 " of row %" PRId64 ": the vocabulary is 0 to %" PRId64, ids[i], t, row, vocab - 1);
+            return cst_fail(CST_INPUT, "token %" PRId32 " at position %" PRId64 " of row %" PRId64 ": the vocabulary is 0 to %" PRId64, ids[i],
+                            t, row, vocab - 1);
         h_ids[i] = real ? ids[i] : 0;
         h_targets[i] = t + 1 < len ? ids[i + 1] : -1;
         b->count += h_targets[i] >= 0;
