@@ -3,7 +3,8 @@
  *     embed_forward             out[i] = table[ids[i]] [+ pos[i % seq + offset] when has_pos]
  *     embed_add_positions       x[i] += pos[i % seq + offset]
  *     embed_backward            dtable[id] += sum of dout[i] over the i with ids[i] = id, in ascending order of i
- *     embed_backward_positions  dpos[p + offset] += sum of dx[b seq + p] over b, in ascending order of b
+ *     embed_backward_positions  dpos[p + offset] (+)= sum of dx[b seq + p] over b, in ascending order of b; when it
+ *                               doesn't accumulate, a group for each row of dpos, and unused rows become 0
  * ids: n ints below vocab (others give NaN and read nothing). index: order[n], uid[n], start[n + 1] as
  * cst_embed_index makes them: rows order[start[u]] .. order[start[u + 1] - 1] have the id uid[u].
  */
@@ -55,15 +56,16 @@ __kernel void embed_backward(IN(float, dout), IN(int, index), IO(float, dtable),
 }
 
 __kernel void embed_backward_positions(IN(float, dx), IO(float, dpos), const ulong n, const int d, const ulong seq,
-                                       const ulong offset)
+                                       const ulong offset, const int accumulate)
 {
-    const ulong p = get_group_id(0);
-    if (p >= seq) return;
+    const ulong row = get_group_id(0) + (accumulate ? offset : 0), p = row - offset; /* wraps in unused rows */
+    if (accumulate && p >= seq) return;
     USE_IN(float, dx);
-    USE_IO(float, dpos) + (p + offset) * (ulong)d;
+    USE_IO(float, dpos) + row * (ulong)d;
     FOR_ROW(c, d) {
         floatv v = 0.0f;
-        for (ulong i = p; i < n; i += seq) v += row_load(dx + i * (ulong)d + c, d - c);
-        row_store(row_load(dpos + c, d - c) + v, dpos + c, d - c);
+        if (p < seq)
+            for (ulong i = p; i < n; i += seq) v += row_load(dx + i * (ulong)d + c, d - c);
+        row_store(accumulate ? row_load(dpos + c, d - c) + v : v, dpos + c, d - c);
     }
 }

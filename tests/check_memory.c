@@ -575,6 +575,25 @@ START_TEST(launch_arguments_are_checked)
 }
 END_TEST
 
+/* What a kernel was bound to is kept between launches: it must follow every change, of values, tensors and places, and
+ * a manager whose buffers may have the handles of another one's. */
+START_TEST(bound_arguments_follow_their_values)
+{
+    for (int turn = 0; turn < 3; turn++) {
+        cst_mem *m = manager(MIB);
+        cst_tensor *t[2] = {tensor(m, "first", 1000), tensor(m, "second", 1000)};
+        for (int r = 0; r < 6; r++) {
+            ck_ok(cst_fill(m, t[r % 2], (float)(r / 3)));
+            all_equal(t[r % 2], (float)(r / 3));
+            if (r == 3) cst_tensor_drop(t[0]); /* and comes back */
+        }
+        all_equal(t[0], 1), all_equal(t[1], 1);
+        cst_tensor_free(t[0]), cst_tensor_free(t[1]);
+        ck_ok(cst_mem_free(m));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("memory");
@@ -596,5 +615,6 @@ int main(void)
     tcase_add_test(tc, two_managers_do_not_disturb_each_other);
     tcase_add_test(tc, host_memory);
     tcase_add_test(tc, launch_arguments_are_checked);
+    tcase_add_test(tc, bound_arguments_follow_their_values);
     return op_main(s);
 }

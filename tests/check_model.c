@@ -1,6 +1,8 @@
 /* Whole models against PyTorch's float64: loss, logits, every gradient, ten steps of training. */
 #include "model_testing.h"
 
+#include "op/fill.h"
+
 static const char *const models[] = {"tiny-post", "tiny-pre", "tiny-gelu"};
 
 /* Every gradient within 1e-5 relative L2 of PyTorch's float64; each element of k_proj.bias, whose gradient is
@@ -37,7 +39,7 @@ static void check_batch(const char *model, const char *file, const char *prefix,
     ck_ok(cst_session_open(&s, &o));
     ck_ok(cst_weights_load(s->model, fixture(model, NULL)));
     ck_ok(cst_batch_set(s->batch, ids, length, o.config.vocab_size));
-    for (int turn = 1; turn <= 2; turn++) { /* the second time into cleared gradients: nothing is left over */
+    for (int turn = 1; turn <= 2; turn++) { /* the second time over the first one's gradients: nothing is left of them */
         ck_ok(cst_session_begin(s));
         ck_ok(cst_session_micro(s, 0));
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
@@ -57,6 +59,47 @@ static void check_batch(const char *model, const char *file, const char *prefix,
 START_TEST(loss_and_gradients_are_pytorchs)
 {
     check_batch(models[_i], "tokens.json", "", CST_RECOMPUTE_NONE);
+}
+END_TEST
+
+/* Whatever the gradients held before a step, here NaN, none of it gets into them: one or two micro-batches give the
+ * numbers that adding to zeros gives. */
+static void fill_gradients(cst_session *s, float value)
+{
+    for (int i = 0; i < s->model->params; i++) ck_ok(cst_fill(s->mem, s->model->g[i], value));
+}
+
+START_TEST(a_step_overwrites_what_gradients_held)
+{
+    cst_session_options o = fixture_options(models[_i % 3], 2, 7);
+    o.accum = 1 + _i / 3;
+    o.recompute = _i / 3 ? CST_RECOMPUTE_LAYER : CST_RECOMPUTE_NONE;
+    o.dropout = 0.1;
+    cst_session *s;
+    float **first = NULL;
+    ck_ok(cst_session_open(&s, &o));
+    ck_ok(cst_weights_load(s->model, fixture(models[_i % 3], NULL)));
+    first = calloc((size_t)s->model->params, sizeof *first);
+    for (int turn = 0; turn < 2; turn++) {
+        fill_gradients(s, turn ? 0 : NAN);
+        ck_ok(cst_session_begin(s));
+        s->micros = turn; /* the second turn adds from the start */
+        for (int a = 0; a < o.accum; a++) {
+            int32_t ids[14];
+            for (int i = 0; i < 14; i++) ids[i] = (int32_t)(cst_random_u64(4, (uint64_t)a, (uint64_t)i) % 50);
+            ck_ok(cst_batch_set(s->batch, ids, NULL, o.config.vocab_size));
+            ck_ok(cst_session_micro(s, (uint64_t)a));
+        }
+        for (int i = 0; i < s->model->params; i++) {
+            float *g = op_read(s->model->g[i]);
+            for (int64_t k = 0; turn && k < s->model->param[i].count; k++)
+                if (!(g[k] == first[i][k])) ck_abort_msg("%s[%d]: %.9g and %.9g", s->model->param[i].name, (int)k, first[i][k], g[k]);
+            if (turn) free(g), free(first[i]);
+            else first[i] = g;
+        }
+    }
+    free(first);
+    ck_ok(cst_session_close(s, CST_OK));
 }
 END_TEST
 
@@ -177,6 +220,7 @@ int main(void)
     TCase *tc = tcase_create("against PyTorch");
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, loss_and_gradients_are_pytorchs, 0, 3);
+    tcase_add_loop_test(tc, a_step_overwrites_what_gradients_held, 0, 6);
     tcase_add_loop_test(tc, rows_of_different_lengths, 0, 3);
     tcase_add_loop_test(tc, recomputed_layers, 0, 3);
     tcase_add_loop_test(tc, logits_are_pytorchs, 0, 3);

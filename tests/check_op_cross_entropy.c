@@ -88,7 +88,7 @@ static void drop(problem *p)
 
 static cst_lm_loss_args args_of(const problem *p, cst_tensor *loss, cst_tensor *dh, cst_tensor *dtable)
 {
-    return (cst_lm_loss_args){p->th, p->ttable, p->ttarget, loss, dh, dtable, p->scale};
+    return (cst_lm_loss_args){p->th, p->ttable, p->ttarget, loss, dh, dtable, p->scale, 1};
 }
 
 /* One run against the reference; dtable starts at `start` everywhere. */
@@ -136,6 +136,24 @@ START_TEST(several_chunks_at_the_real_vocabulary)
 }
 END_TEST
 
+/* Without accumulate the first chunk overwrites: what the table's gradient held before, NaN here, leaves no trace. */
+START_TEST(overwriting_is_adding_to_zeros)
+{
+    problem p = _i ? make(37, 24, 1013, 3) : make(331, 4, 50272, 3); /* the latter in two chunks */
+    cst_tensor *loss = op_tensor("loss", CST_ACTIVATION, p.n, 0, NULL), *dh = op_tensor("dh", CST_ACTIVATION, p.n, p.e, NULL);
+    cst_tensor *t[2] = {op_tensor("dtable", CST_GRAD, p.v, p.e, NULL), op_zeros("dtable added to", CST_GRAD, p.v, p.e)};
+    for (int k = 0; k < 2; k++) {
+        cst_lm_loss_args a = args_of(&p, loss, dh, t[k]);
+        a.accumulate = k;
+        ck_ok(cst_lm_loss(mem, &a));
+    }
+    op_equal(t[0], t[1]);
+    op_check();
+    cst_tensor_free(loss), cst_tensor_free(dh), cst_tensor_free(t[0]), cst_tensor_free(t[1]);
+    drop(&p);
+}
+END_TEST
+
 static double objective_h(const double *x, void *user)
 {
     problem *p = user;
@@ -178,7 +196,7 @@ START_TEST(large_logits)
     cst_tensor *h = op_tensor("h", CST_ACTIVATION, 1, 1, &one), *tt = op_tensor("table", CST_PARAM, V, 1, table);
     cst_tensor *tg = op_tensor_i32("targets", 1, 0, &target), *loss = op_tensor("loss", CST_ACTIVATION, 1, 0, NULL);
     cst_tensor *dh = op_tensor("dh", CST_ACTIVATION, 1, 1, NULL);
-    ck_ok(cst_lm_loss(mem, &(cst_lm_loss_args){h, tt, tg, loss, dh, NULL, 1.0f}));
+    ck_ok(cst_lm_loss(mem, &(cst_lm_loss_args){h, tt, tg, loss, dh, NULL, 1.0f, 0}));
     got = op_read(loss);
     double q = 1 / (1 + exp(-1)), want = 11000 - log(q), slope = q * 9000 + (1 - q) * 8999 + 2000;
     op_close("loss", got, &want, 1, 1e-6, 0);
@@ -336,7 +354,7 @@ END_TEST
 /* The same call on tensors of a manager with little room. */
 static cst_status small_run(cst_mem *m, cst_tensor **t)
 {
-    return cst_lm_loss(m, &(cst_lm_loss_args){t[0], t[1], t[2], t[3], t[4], NULL, 1});
+    return cst_lm_loss(m, &(cst_lm_loss_args){t[0], t[1], t[2], t[3], t[4], NULL, 1, 0});
 }
 
 START_TEST(over_budget_changes_nothing_and_a_plan_is_kept)
@@ -375,6 +393,7 @@ int main(void)
     TCase *tc = op_case(s, "cross_entropy");
     tcase_add_loop_test(tc, equals_the_reference, 0, SIZES);
     tcase_add_test(tc, several_chunks_at_the_real_vocabulary);
+    tcase_add_loop_test(tc, overwriting_is_adding_to_zeros, 0, 2);
     tcase_add_loop_test(tc, gradients_are_the_slopes_of_the_loss, 1, 10);
     tcase_add_test(tc, large_logits);
     tcase_add_test(tc, evaluation_and_single_gradients_give_the_same_bits);

@@ -146,12 +146,17 @@ START_TEST(position_gradient_agrees)
     for (int64_t i = 0; i < p * d; i++) want[i] = start[i];
     for (int64_t i = 0; i < n * d; i++) want[(i / d % seq + first) * d + i % d] += dx[i];
     cst_tensor *tx = op_tensor("dx", CST_GRAD, n, d, dx), *tp = op_tensor("dpos", CST_GRAD, p, d, start);
-    ck_ok(cst_embed_backward_positions(mem, tp, tx, seq, first));
+    ck_ok(cst_embed_backward_positions(mem, tp, tx, seq, first, 1));
     float *got = op_read(tp);
     op_close("dpos", got, want, (size_t)(p * d), 5e-7, 1);
     for (int64_t j = 0; j < d; j++) ck_assert(got[(p - 1) * d + j] == start[(p - 1) * d + j]);
+    /* overwriting: the same into NaN as into zeros, zeros where no token is */
+    cst_tensor *over = op_tensor("dpos overwritten", CST_GRAD, p, d, NULL), *zeros = op_zeros("dpos added to", CST_GRAD, p, d);
+    ck_ok(cst_embed_backward_positions(mem, over, tx, seq, first, 0));
+    ck_ok(cst_embed_backward_positions(mem, zeros, tx, seq, first, 1));
+    op_equal(over, zeros);
     op_check();
-    cst_tensor_free(tx), cst_tensor_free(tp);
+    cst_tensor_free(tx), cst_tensor_free(tp), cst_tensor_free(over), cst_tensor_free(zeros);
     free(dx), free(start), free(want), free(got);
 }
 END_TEST
@@ -183,7 +188,7 @@ START_TEST(slopes_agree)
     cst_tensor *td = op_tensor("dout", CST_GRAD, B * S, D, w), *ti = op_tensor_i32("index", 3 * B * S + 1, 0, index);
     cst_tensor *tt = op_tensor("dtable", CST_GRAD, V, D, zero), *tp = op_tensor("dpos", CST_GRAD, P, D, zero);
     ck_ok(cst_embed_backward(mem, tt, td, ti, unique));
-    ck_ok(cst_embed_backward_positions(mem, tp, td, S, FIRST));
+    ck_ok(cst_embed_backward_positions(mem, tp, td, S, FIRST, 1));
     float *dt = op_read(tt), *dp = op_read(tp);
     op_close("dtable", dt, slope, V * D, 1e-6, 1);
     op_close("dpos", dp, slope + V * D, P * D, 1e-6, 1);
@@ -236,7 +241,7 @@ START_TEST(refuses_what_is_wrong)
     ck_fails(cst_embed_forward(mem, o, o, i6, NULL, 1, 0), CST_USAGE, "as well");
     ck_fails(cst_embed_add_positions(mem, o, p, 3, INT64_MAX), CST_USAGE, "the 5 of p");
     ck_fails(cst_embed_backward(mem, t, o, i13, 1), CST_USAGE, "i13 is 1-d");
-    ck_fails(cst_embed_backward_positions(mem, p, o, 3, 3), CST_USAGE, "the 5 of p");
+    ck_fails(cst_embed_backward_positions(mem, p, o, 3, 3, 1), CST_USAGE, "the 5 of p");
     cst_tensor *i19;
     ck_ok(cst_tensor_create(&i19, mem, CST_DATA, CST_I32, 1, (int64_t[]){19}, "i19"));
     ck_fails(cst_embed_backward(mem, t, o, i19, 7), CST_USAGE, "7 distinct ids");

@@ -153,6 +153,26 @@ static void gradients(double *dx, double *dgamma, double *dbeta, const double *d
     free(xhat);
 }
 
+/* Without accumulate what gamma's and beta's gradients held before, NaN here, leaves no trace. */
+START_TEST(overwriting_is_adding_to_zeros)
+{
+    int64_t n = SHAPES[_i][0], d = SHAPES[_i][1];
+    float *values = op_random((size_t)(n * d), -1, 1, 1);
+    cst_tensor *x = op_tensor("x", CST_ACTIVATION, n, d, values), *gamma = op_tensor("gamma", CST_PARAM, d, 0, values);
+    cst_tensor *y = op_tensor("y", CST_ACTIVATION, n, d, NULL), *stats = op_tensor("stats", CST_ACTIVATION, n, 2, NULL);
+    cst_tensor *g[2] = {op_tensor("dgamma", CST_GRAD, d, 0, NULL), op_zeros("dgamma added to", CST_GRAD, d, 0)};
+    cst_tensor *b[2] = {op_tensor("dbeta", CST_GRAD, d, 0, NULL), op_zeros("dbeta added to", CST_GRAD, d, 0)};
+    ck_ok(cst_layer_norm_forward(mem, y, stats, x, gamma, gamma, EPS));
+    for (int k = 0; k < 2; k++) ck_ok(cst_layer_norm_backward(mem, y, g[k], b[k], x, x, stats, gamma, NULL, k));
+    op_equal(g[0], g[1]);
+    op_equal(b[0], b[1]);
+    op_check();
+    cst_tensor *all[] = {x, gamma, y, stats, g[0], g[1], b[0], b[1]};
+    for (int i = 0; i < 8; i++) cst_tensor_free(all[i]);
+    free(values);
+}
+END_TEST
+
 typedef struct {
     float *x, *gamma, *dy, *add, *dg0, *db0, *dx, *dg, *db; /* the last three: what the operator gave */
 } backward_data;
@@ -168,7 +188,7 @@ static void backward_run(backward_data *b, int64_t n, int64_t d, int with_add, i
     cst_tensor *dg = op_tensor("dgamma", CST_GRAD, d, 0, b->dg0), *db = op_tensor("dbeta", CST_GRAD, d, 0, b->db0);
     cst_tensor *own = op_tensor("dx", CST_GRAD, n, d, NULL), *dx = place == IS_DY ? dy : place == IS_ADD ? add : own;
     ck_ok(cst_layer_norm_forward(mem, y, stats, x, gamma, gamma, EPS));
-    ck_ok(cst_layer_norm_backward(mem, dx, dg, db, dy, x, stats, gamma, with_add ? add : NULL));
+    ck_ok(cst_layer_norm_backward(mem, dx, dg, db, dy, x, stats, gamma, with_add ? add : NULL, 1));
     b->dx = op_read(dx), b->dg = op_read(dg), b->db = op_read(db);
     op_check();
     cst_tensor *all[] = {x, dy, gamma, add, y, stats, dg, db, own};
@@ -269,7 +289,7 @@ START_TEST(backward_can_be_planned)
     }
     uint64_t before = cst_mem_plan_bytes(mem);
     ck_ok(cst_layer_norm_forward(mem, t[7], t[5], t[4], t[6], t[6], EPS));
-    ck_ok(cst_layer_norm_backward(mem, t[0], t[1], t[2], t[3], t[4], t[5], t[6], NULL));
+    ck_ok(cst_layer_norm_backward(mem, t[0], t[1], t[2], t[3], t[4], t[5], t[6], NULL, 1));
     ck_assert(cst_mem_plan_bytes(mem) > before); /* the scratch is in the plan */
     for (int i = 0; i < 8; i++) cst_tensor_free(t[i]);
 }
@@ -293,11 +313,11 @@ START_TEST(refuses_what_is_wrong)
     ck_fails(cst_layer_norm_residual_forward(mem, c, s, b, a, v, a, v, v, EPS, NULL), CST_USAGE, "b is 2-d");
     ck_fails(cst_layer_norm_residual_forward(mem, a, s, a, a, v, c, v, v, EPS, NULL), CST_USAGE, "as well");
     ck_fails(cst_layer_norm_residual_forward(mem, c, s, a, a, v, a, v, v, EPS, &one), CST_USAGE, "below 1");
-    ck_fails(cst_layer_norm_backward(mem, c, w, v, c, a, s, v, NULL), CST_USAGE, "w is 1-d");
-    ck_fails(cst_layer_norm_backward(mem, c, v, w, c, a, s, v, NULL), CST_USAGE, "w is 1-d");
-    ck_fails(cst_layer_norm_backward(mem, c, v, v, b, a, s, v, NULL), CST_USAGE, "b is 2-d");
-    ck_fails(cst_layer_norm_backward(mem, c, v, v, c, a, s, v, b), CST_USAGE, "b is 2-d");
-    ck_fails(cst_layer_norm_backward(mem, a, v, v, c, a, s, v, NULL), CST_USAGE, "as well");
+    ck_fails(cst_layer_norm_backward(mem, c, w, v, c, a, s, v, NULL, 1), CST_USAGE, "w is 1-d");
+    ck_fails(cst_layer_norm_backward(mem, c, v, w, c, a, s, v, NULL, 1), CST_USAGE, "w is 1-d");
+    ck_fails(cst_layer_norm_backward(mem, c, v, v, b, a, s, v, NULL, 1), CST_USAGE, "b is 2-d");
+    ck_fails(cst_layer_norm_backward(mem, c, v, v, c, a, s, v, b, 1), CST_USAGE, "b is 2-d");
+    ck_fails(cst_layer_norm_backward(mem, a, v, v, c, a, s, v, NULL, 1), CST_USAGE, "as well");
     cst_tensor *all[] = {a, b, c, s, v, w, half};
     for (int i = 0; i < 7; i++) cst_tensor_free(all[i]);
 }
@@ -312,6 +332,7 @@ int main(void)
     tcase_add_test(tc, equal_and_huge_rows_stay_finite);
     tcase_add_loop_test(tc, residual_form_equals_its_parts, 0, NSHAPES);
     tcase_add_loop_test(tc, backward_agrees, 0, NSHAPES);
+    tcase_add_loop_test(tc, overwriting_is_adding_to_zeros, 0, NSHAPES);
     tcase_add_test(tc, backward_of_larger_ones);
     tcase_add_loop_test(tc, slopes_agree, 0, 7);
     tcase_add_test(tc, backward_can_be_planned);

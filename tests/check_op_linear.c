@@ -83,7 +83,7 @@ START_TEST(backward_agrees)
     ck_ok(cst_tensor_write(l.tdx, 0, l.dx0, l.tdx->bytes));
     ck_ok(cst_linear_backward_input(mem, l.tdx, l.tdy, l.tw, 1));
     expect("dx accumulated", l.tdx, product(l.dx0, l.n, l.in, l.out, l.dy, l.out, 1, l.w, l.in, 1), l.out);
-    ck_ok(cst_linear_backward_weight(mem, l.tdw, l.tdy, l.tx));
+    ck_ok(cst_linear_backward_weight(mem, l.tdw, l.tdy, l.tx, 1));
     expect("dw", l.tdw, product(l.dw0, l.out, l.in, l.n, l.dy, 1, l.out, l.x, l.in, 1), l.n);
     op_check();
     layer_free(&l);
@@ -121,8 +121,8 @@ START_TEST(slopes_agree)
     for (size_t i = 0; i < nw; i++) slope[nx + i] += l.dw0[i];
     for (size_t i = 0; i < nb; i++) slope[nx + nw + i] += l.b[i];
     ck_ok(cst_linear_backward_input(mem, l.tdx, l.tdy, l.tw, 0));
-    ck_ok(cst_linear_backward_weight(mem, l.tdw, l.tdy, l.tx));
-    ck_ok(cst_linear_backward_bias(mem, l.tb, l.tdy));
+    ck_ok(cst_linear_backward_weight(mem, l.tdw, l.tdy, l.tx, 1));
+    ck_ok(cst_linear_backward_bias(mem, l.tb, l.tdy, 1));
     float *dx = op_read(l.tdx), *dw = op_read(l.tdw), *db = op_read(l.tb);
     op_close("dx", dx, slope, nx, 1e-5, 1);
     op_close("dw", dw, slope + nx, nw, 1e-5, 1);
@@ -151,7 +151,7 @@ static void bias_case(int64_t n, int64_t d, float mean)
     cst_tensor *t = op_tensor("dy", CST_GRAD, n, d, dy);
     for (int k = 0; k < 2; k++) {
         cst_tensor *db = op_tensor("db", CST_GRAD, d, 0, start);
-        ck_ok(cst_linear_backward_bias(mem, db, t));
+        ck_ok(cst_linear_backward_bias(mem, db, t, 1));
         float *got = op_read(db);
         op_close("db", got, want, (size_t)d, 5e-7, sqrt((double)n));
         if (first) ck_assert(!memcmp(first, got, db->bytes));
@@ -177,6 +177,33 @@ START_TEST(bias_gradient_of_a_larger_one)
 }
 END_TEST
 
+/* Without accumulate what was there before, NaN here, leaves no trace. */
+START_TEST(overwriting_is_adding_to_zeros)
+{
+    layer l = layer_new(SHAPES[_i]);
+    cst_tensor *w[2] = {op_tensor("dw", CST_GRAD, l.out, l.in, NULL), op_zeros("dw added to", CST_GRAD, l.out, l.in)};
+    for (int k = 0; k < 2; k++) ck_ok(cst_linear_backward_weight(mem, w[k], l.tdy, l.tx, k));
+    op_equal(w[0], w[1]);
+    op_check();
+    for (int k = 0; k < 2; k++) cst_tensor_free(w[k]);
+    layer_free(&l);
+}
+END_TEST
+
+START_TEST(overwriting_sums_is_adding_to_zeros)
+{
+    int64_t n = SUMS[_i][0], d = SUMS[_i][1];
+    float *dy = op_random((size_t)(n * d), -1, 1, 1);
+    cst_tensor *t = op_tensor("dy", CST_GRAD, n, d, dy);
+    cst_tensor *b[2] = {op_tensor("db", CST_GRAD, d, 0, NULL), op_zeros("db added to", CST_GRAD, d, 0)};
+    for (int k = 0; k < 2; k++) ck_ok(cst_linear_backward_bias(mem, b[k], t, k));
+    op_equal(b[0], b[1]);
+    op_check();
+    cst_tensor_free(t), cst_tensor_free(b[0]), cst_tensor_free(b[1]);
+    free(dy);
+}
+END_TEST
+
 START_TEST(can_be_planned)
 {
     cst_tensor *y, *x, *w, *b, *db;
@@ -190,7 +217,7 @@ START_TEST(can_be_planned)
     for (int i = 1; i < 5; i++) ck_ok(cst_tensor_place(all[i]));
     ck_ok(cst_linear_forward(mem, y, x, w, b));
     uint64_t before = cst_mem_plan_bytes(mem);
-    ck_ok(cst_linear_backward_bias(mem, db, y));
+    ck_ok(cst_linear_backward_bias(mem, db, y, 1));
     ck_assert(cst_mem_plan_bytes(mem) > before); /* the scratch is in the plan */
     for (int i = 0; i < 5; i++) cst_tensor_free(all[i]);
 }
@@ -209,9 +236,9 @@ START_TEST(refuses_what_is_wrong)
     ck_fails(cst_linear_forward(mem, sq, sq, sq, NULL), CST_USAGE, "given twice");
     ck_fails(cst_linear_forward(mem, y, x, half, NULL), CST_UNSUPPORTED, "halves is bf16");
     ck_fails(cst_linear_backward_input(mem, y, y, w, 0), CST_USAGE, "y is 2-d");
-    ck_fails(cst_linear_backward_weight(mem, w, x, x), CST_USAGE, "x is 2-d");
-    ck_fails(cst_linear_backward_bias(mem, b, y), CST_USAGE, "b is 1-d");
-    ck_fails(cst_linear_backward_bias(mem, y, y), CST_USAGE, "y is 2-d");
+    ck_fails(cst_linear_backward_weight(mem, w, x, x, 1), CST_USAGE, "x is 2-d");
+    ck_fails(cst_linear_backward_bias(mem, b, y, 1), CST_USAGE, "b is 1-d");
+    ck_fails(cst_linear_backward_bias(mem, y, y, 1), CST_USAGE, "y is 2-d");
     cst_tensor *all[] = {x, w, y, b, sq, half};
     for (int i = 0; i < 6; i++) cst_tensor_free(all[i]);
 }
@@ -226,6 +253,8 @@ int main(void)
     tcase_add_loop_test(tc, slopes_agree, 0, 6);
     tcase_add_loop_test(tc, bias_gradient_agrees, 0, NSUMS);
     tcase_add_test(tc, bias_gradient_of_a_larger_one);
+    tcase_add_loop_test(tc, overwriting_is_adding_to_zeros, 0, NSHAPES);
+    tcase_add_loop_test(tc, overwriting_sums_is_adding_to_zeros, 0, NSUMS);
     tcase_add_test(tc, can_be_planned);
     tcase_add_test(tc, refuses_what_is_wrong);
     return op_main(s);

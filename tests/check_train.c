@@ -3,6 +3,8 @@
  */
 #include "model_testing.h"
 
+#include <pthread.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STEPS 6
@@ -110,6 +112,85 @@ START_TEST(placement_and_recomputation_change_no_bit)
     ck_assert(again.peak < base.peak);
     same_bits("recomputed", &base, &again);
     free(base.weights), free(again.weights);
+}
+END_TEST
+
+/* What lets the device go on when nobody else did, so that a step that waits fails instead of hanging. */
+typedef struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t opened;
+    cl_event event;
+    int open, late;
+} gate;
+
+static void *open_late(void *user)
+{
+    gate *g = user;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    pthread_mutex_lock(&g->lock);
+    while (!g->open && pthread_cond_timedwait(&g->opened, &g->lock, &until) == 0) continue;
+    if (!g->open) {
+        g->late = 1;
+        clSetUserEventStatus(g->event, CL_COMPLETE);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return NULL;
+}
+
+static void enqueue_step(cst_session *s, int64_t t)
+{
+    int32_t ids[24];
+    ck_ok(cst_session_begin(s));
+    for (int a = 0; a < s->o.accum; a++) {
+        uint64_t index = (uint64_t)(t * s->o.accum + a);
+        for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
+        ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
+        ck_ok(cst_session_micro(s, index));
+    }
+    ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+}
+
+/* Two steps of three micro-batches are enqueued while the device stands still: nothing in a step waits for it. What
+ * comes out is what a run gives that waits after every step. */
+START_TEST(nothing_in_a_step_waits_for_the_device)
+{
+    cst_session_options o = tiny(models[_i]);
+    o.accum = 3;
+    outcome want = run_session(&o);
+    cst_session *s;
+    float loss[STEPS];
+    cl_event came[STEPS];
+    ck_ok(cst_session_open(&s, &o));
+    ck_ok(cst_model_init(s->model, o.seed));
+    ck_ok(cst_session_start(s));
+    for (int64_t t = 0; t < STEPS; t += 2) {
+        gate g = {.lock = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER};
+        pthread_t watch;
+        cl_int err;
+        g.event = clCreateUserEvent(s->dev->context, &err);
+        ck_assert_int_eq(err, CL_SUCCESS);
+        ck_assert_int_eq(clEnqueueBarrierWithWaitList(s->dev->compute, 1, &g.event, NULL), CL_SUCCESS);
+        ck_assert_int_eq(pthread_create(&watch, NULL, open_late, &g), 0);
+        for (int64_t k = t; k < t + 2; k++) {
+            enqueue_step(s, k);
+            ck_ok(cst_tensor_read_async(s->losses, 0, &loss[k], sizeof loss[k], &came[k]));
+        }
+        pthread_mutex_lock(&g.lock);
+        int late = g.late;
+        g.open = 1;
+        if (!late) clSetUserEventStatus(g.event, CL_COMPLETE);
+        pthread_cond_signal(&g.opened);
+        pthread_mutex_unlock(&g.lock);
+        pthread_join(watch, NULL);
+        for (int64_t k = t; k < t + 2; k++) ck_ok(cst_mem_wait(&came[k]));
+        clReleaseEvent(g.event);
+        ck_assert_msg(!late, "steps %d and %d wait for the device", (int)t, (int)t + 1);
+    }
+    ck_assert(!memcmp(loss, want.loss, sizeof loss));
+    free(want.weights);
+    ck_ok(cst_session_close(s, CST_OK));
 }
 END_TEST
 
@@ -334,6 +415,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, same_seed_same_bits, 0, 2);
     tcase_add_loop_test(tc, placement_and_recomputation_change_no_bit, 0, 4);
+    tcase_add_loop_test(tc, nothing_in_a_step_waits_for_the_device, 0, 2);
     tcase_add_test(tc, dropout_reaches_the_loss);
     tcase_add_test(tc, budgets_are_obeyed_to_the_byte);
     tcase_add_test(tc, a_longer_sequence_than_the_model_has_is_refused);

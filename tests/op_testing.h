@@ -110,6 +110,26 @@ static inline void op_close(const char *what, const float *got, const double *wa
             ck_abort_msg("%s[%zu] = %.9g, wanted %.9g (tolerance %g, scale %g)", what, i, got[i], want[i], tol, scale);
 }
 
+/* Two tensors that must hold the same numbers; NaN anywhere fails, 0 equals -0. For what an operator writes over
+ * NaN (op_tensor without values) against what it adds to zeros. */
+static inline void op_equal(cst_tensor *a, cst_tensor *b)
+{
+    float *p = op_read(a), *q = op_read(b);
+    ck_assert_uint_eq(a->bytes, b->bytes);
+    for (size_t i = 0; i < a->bytes / sizeof *p; i++)
+        if (!(p[i] == q[i])) ck_abort_msg("%s[%zu] = %.9g, %s has %.9g", a->name, i, p[i], b->name, q[i]);
+    free(p), free(q);
+}
+
+/* A tensor of zeros. */
+static inline cst_tensor *op_zeros(const char *name, cst_class cls, int64_t d0, int64_t d1)
+{
+    float *zero = calloc((size_t)(d0 * (d1 ? d1 : 1)), sizeof *zero);
+    cst_tensor *t = op_tensor(name, cls, d0, d1, zero);
+    free(zero);
+    return t;
+}
+
 /* Central difference of a scalar function of doubles at x[i]. */
 static inline double op_slope(double (*f)(const double *x, void *user), double *x, size_t i, double h, void *user)
 {

@@ -15,8 +15,10 @@ void cst_philox(uint32_t out[4], const uint32_t c[4], const uint32_t k[2]);
 uint64_t cst_random_u64(uint64_t seed, uint64_t stream, uint64_t index);
 
 /* dst[i] = mean + std * normal(seed, stream, i), i in [0, n). Box-Muller in double, rounded once, so the
- * result doesn't depend on threads or on the device. Runs on all host threads. */
+ * result doesn't depend on threads or on the device. Runs on all host threads, in vectors where the processor has
+ * them. part: the n values from `first`, a multiple of 4, on. */
 void cst_random_normal(float *dst, size_t n, float mean, float std, uint64_t seed, uint64_t stream);
+void cst_random_normal_part(float *dst, uint64_t first, size_t n, float mean, float std, uint64_t seed, uint64_t stream);
 
 /* Uniform shuffle of p[0..n) (Fisher-Yates), a pure function of seed and stream. */
 void cst_random_shuffle(uint32_t *p, size_t n, uint64_t seed, uint64_t stream);

@@ -6,7 +6,11 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+<<<<<<< HEAD
 #include "base/json.h"
+=======
+#include "base/log.h"
+>>>>>>> w-step
 #include "cli/cli.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
@@ -26,7 +30,18 @@ typedef struct run {
     split train, valid, test;
     int64_t steps;
     double last_print;       /* s: without a terminal, lines are spaced out */
+    double phase_from;       /* when the phase of the start that goes on began */
+    char phases[160];        /* and how long the others took */
 } run;
+
+/* The phase of the start that ends here. */
+static void phase(run *r, const char *name)
+{
+    size_t at = strlen(r->phases);
+    double t = cst_now();
+    snprintf(r->phases + at, sizeof r->phases - at, "%s%s %.2f s", at ? ", " : "", name, t - r->phase_from);
+    r->phase_from = t;
+}
 
 /* Path of a split from --data or its own option; NULL in *path when there is none. */
 static cst_status split_path(char **path, const cst_args *a, cst_option_id own, const char *name, int required)
@@ -229,7 +244,10 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
                            .stop = stop, .user = r};
     if (model) CST_TRY(cst_weights_load(s->model, model));
     else CST_TRY(cst_model_init(s->model, s->o.seed));
+    phase(r, "weights");
     CST_TRY(cst_session_start(s));
+    phase(r, "optimizer");
+    cst_log(CST_LOG_DEBUG, "start: %s", r->phases);
     cst_status st = cst_train(&result, s, &o);
     cst_status_line(NULL);
     if (st != CST_OK && st != CST_INTERRUPTED) return st;
@@ -246,7 +264,7 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
 
 cst_status cst_cmd_train(const cst_args *a)
 {
-    run r = {.a = a};
+    run r = {.a = a, .phase_from = cst_now()};
     cst_session_options o;
     cst_schedule schedule;
     cst_config config;
@@ -272,7 +290,9 @@ cst_status cst_cmd_train(const cst_args *a)
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
     if (a->text[CST_OPTION_OUT]) CST_GO(cst_make_dirs(a->text[CST_OPTION_OUT]), out); /* before hours of work */
+    phase(&r, "text");
     CST_GO(cst_session_open(&s, &o), out);
+    phase(&r, "device, plan and memory");
     print_start(&r, s);
     st = train(&r, s, &schedule);
 out:

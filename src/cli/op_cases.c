@@ -72,7 +72,7 @@ static cst_status prepare_layer_norm(cst_op_trial *c, cst_tensor **t)
 RUN(run_layer_norm_backward)
 {
     UNUSED;
-    return cst_layer_norm_backward(c->mem, t[0], t[6], t[7], t[5], t[2], t[1], t[3], NULL);
+    return cst_layer_norm_backward(c->mem, t[0], t[6], t[7], t[5], t[2], t[1], t[3], NULL, 1);
 }
 
 RUN(run_activation)
@@ -102,14 +102,14 @@ RUN(run_residual_backward)
 RUN(run_bias)
 {
     UNUSED;
-    return cst_linear_backward_bias(c->mem, t[0], t[1]);
+    return cst_linear_backward_bias(c->mem, t[0], t[1], 1);
 }
 
 RUN(run_lm_loss)
 {
     UNUSED;
     return cst_lm_loss(c->mem, &(cst_lm_loss_args){.h = t[0], .table = t[1], .targets = t[2], .loss = t[3], .dh = t[4], .dtable = t[5],
-                                                   .scale = 1.0f / ROWS});
+                                                   .scale = 1.0f / ROWS, .accumulate = 1});
 }
 
 /* The kernel between cst_lm_loss's products, as that launches it. p: with gradient. Later calls find gradients where

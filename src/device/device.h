@@ -41,6 +41,7 @@ typedef struct cst_device {
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
     void *gemm;              /* the gemm room's choices for this device, made when first asked for, ... */
     void (*gemm_free)(void *gemm); /* ... and what frees them */
+    uint64_t released;       /* device buffers released so far: their handles may come back for others */
     struct cst_program_table *programs; /* built kernels, see program.h */
 } cst_device;
 

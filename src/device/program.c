@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "base/log.h"
 #include "device/cache.h"
@@ -17,8 +18,19 @@ typedef struct program {
     int nkernels;
 } program;
 
+/* A kernel under the words it was asked for with. */
+typedef struct known {
+    struct known *next;
+    uint64_t hash;
+    char *file, *name, *options;
+    cst_kernel *k;
+} known;
+
+#define BUCKETS 256
+
 struct cst_program_table {
     program *first;
+    known *bucket[BUCKETS];
 };
 
 cst_status cst_program_table_create(cst_program_table **out)
@@ -47,9 +59,23 @@ static void program_free(program *p)
     free(p);
 }
 
+static void known_free(known *e)
+{
+    free(e->file);
+    free(e->name);
+    free(e->options);
+    free(e);
+}
+
 void cst_program_table_free(cst_program_table *t)
 {
     if (!t) return;
+    for (int i = 0; i < BUCKETS; i++)
+        while (t->bucket[i]) {
+            known *e = t->bucket[i];
+            t->bucket[i] = e->next;
+            known_free(e);
+        }
     while (t->first) {
         program *p = t->first;
         t->first = p->next;
@@ -119,7 +145,16 @@ fail:
     return st;
 }
 
-cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options)
+static void set_positions(cst_kernel *k)
+{
+    cl_uint at = 0;
+    for (int a = 0; a < k->args; a++) {
+        k->arg_at[a] = at;
+        at += k->arg_buffer[a] ? 2 : 1;
+    }
+}
+
+static cst_status kernel_make(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options)
 {
     program *p;
     CST_TRY(program_get(&p, dev, file, options));
@@ -138,6 +173,7 @@ cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, c
     }
     k->file = p->file;
     CST_GO(cst_source_arguments(k->arg_name, k->arg_buffer, &k->args, p->source, name), fail);
+    set_positions(k);
     k->handle = clCreateKernel(p->handle, name, &err);
     if (err != CL_SUCCESS) {
         cst_cl(err, "clCreateKernel");
@@ -150,6 +186,36 @@ cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, c
 fail:
     kernel_free(k);
     return st;
+}
+
+static uint64_t hash_of(const char *file, const char *name, const char *options)
+{
+    uint64_t h = XXH3_64bits(file, strlen(file));
+    h = XXH3_64bits_withSeed(name, strlen(name), h);
+    return XXH3_64bits_withSeed(options, strlen(options), h);
+}
+
+cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options)
+{
+    const char *o = options ? options : "";
+    uint64_t hash = hash_of(file, name, o);
+    known **bucket = &dev->programs->bucket[hash % BUCKETS];
+    for (known *e = *bucket; e; e = e->next)
+        if (e->hash == hash && !strcmp(e->name, name) && !strcmp(e->file, file) && !strcmp(e->options, o)) {
+            *out = e->k;
+            return CST_OK;
+        }
+    CST_TRY(kernel_make(out, dev, file, name, options));
+    known *e = calloc(1, sizeof *e);
+    if (!e || !(e->file = strdup(file)) || !(e->name = strdup(name)) || !(e->options = strdup(o))) {
+        if (e) known_free(e);
+        return cst_fail(CST_NO_MEMORY, "kernel %s", name);
+    }
+    e->hash = hash;
+    e->k = *out;
+    e->next = *bucket;
+    *bucket = e;
+    return CST_OK;
 }
 
 void cst_program_save(cst_device *dev)

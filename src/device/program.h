@@ -16,11 +16,18 @@ typedef struct cst_kernel {
     char *arg_name[32];        /* formal arguments in order, as cst_source_arguments tells them */
     int arg_buffer[32];        /* a memory object and an offset */
     int args;
+    cl_uint arg_at[32];        /* index for clSetKernelArg: a buffer takes two */
+    struct {
+        size_t size;           /* 0: not known */
+        unsigned char value[8];
+    } bound[64];               /* what clSetKernelArg was last given for each index, see launch.c */
+    uint64_t bound_at;         /* cst_device.released when that was */
     uint64_t launches, time_ns; /* counted when the device keeps times */
 } cst_kernel;
 
 /* Kernel `name` of cl/<file>.cl, built with `options` ("-DBLOCK=64"; NULL: none) besides the ones every
- * build gets (-DWG, -DVW, exact division where the device has it). Borrowed: lives as long as dev. BUILD
+ * build gets (-DWG, -DVW, exact division where the device has it). Borrowed: lives as long as dev. All but the
+ * first call for a kernel and its options are a look-up in a hash table. BUILD
  * when it doesn't compile; the detail names device, kernel, options and the compiler's first lines. */
 cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options);
 

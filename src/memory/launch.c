@@ -21,7 +21,12 @@ void cst_launch_begin(cst_launch *l, cst_mem *m, const char *file, const char *k
     l->st = CST_OK;
     l->given = 0;
     l->next = l->uses = 0;
-    if (!m->planning) l->st = cst_kernel_get(&l->k, m->dev, file, kernel, options);
+    if (m->planning) return;
+    l->st = cst_kernel_get(&l->k, m->dev, file, kernel, options);
+    if (l->st == CST_OK && l->k->bound_at != m->dev->released) { /* a handle bound may now be another buffer's */
+        memset(l->k->bound, 0, sizeof l->k->bound);
+        l->k->bound_at = m->dev->released;
+    }
 }
 
 /* Formal argument `name`; callers mostly name them in order. -1 with l->st set when there is no such one. */
@@ -40,12 +45,23 @@ static int find(cst_launch *l, const char *name, int buffer)
     return -1;
 }
 
-/* Index for clSetKernelArg: a buffer takes two. */
-static cl_uint position(const cst_kernel *k, int a)
+/* clSetKernelArg, left out when the kernel has this value already: most arguments are those of the launch before.
+ * v NULL: a null memory object. */
+static cl_int bind(cst_kernel *k, cl_uint at, size_t size, const void *v)
 {
-    cl_uint n = (cl_uint)a;
-    for (int i = 0; i < a; i++) n += (cl_uint)k->arg_buffer[i];
-    return n;
+    static const unsigned char null[8];
+    unsigned char *last = k->bound[at].value;
+    if (k->bound[at].size == size && !memcmp(last, v ? v : null, size)) return CL_SUCCESS;
+    cl_int err = clSetKernelArg(k->handle, at, size, v);
+    k->bound[at].size = err == CL_SUCCESS ? size : 0;
+    memcpy(last, v ? v : null, size);
+    return err;
+}
+
+static cl_int bind_buffer(cst_kernel *k, int a, const cl_mem *mem, cl_ulong at)
+{
+    cl_int err = bind(k, k->arg_at[a], sizeof *mem, mem);
+    return err == CL_SUCCESS ? bind(k, k->arg_at[a] + 1, sizeof at, &at) : err;
 }
 
 static void scalar(cst_launch *l, const char *name, size_t size, const void *v)
@@ -53,7 +69,7 @@ static void scalar(cst_launch *l, const char *name, size_t size, const void *v)
     if (l->st != CST_OK || !l->k) return;
     int a = find(l, name, 0);
     if (a < 0) return;
-    l->st = cst_cl(clSetKernelArg(l->k->handle, position(l->k, a), size, v), "clSetKernelArg");
+    l->st = cst_cl(bind(l->k, l->k->arg_at[a], size, v), "clSetKernelArg");
     if (l->st != CST_OK) cst_fail_in(l->st, "kernel %s, argument %s", l->name, name);
 }
 
@@ -63,11 +79,7 @@ static void tensor(cst_launch *l, const char *name, cst_tensor *t, int64_t at, c
     int a = l->k ? find(l, name, 1) : 0;
     if (a < 0) return;
     if (!t) {
-        cl_ulong zero = 0;
-        if (!l->k) return;
-        cl_int err = clSetKernelArg(l->k->handle, position(l->k, a), sizeof(cl_mem), NULL);
-        if (err == CL_SUCCESS) err = clSetKernelArg(l->k->handle, position(l->k, a) + 1, sizeof zero, &zero);
-        l->st = cst_cl(err, "clSetKernelArg");
+        if (l->k) l->st = cst_cl(bind_buffer(l->k, a, NULL, 0), "clSetKernelArg");
         return;
     }
     if (at < 0 || at > cst_tensor_count(t)) {
@@ -132,11 +144,8 @@ static cst_status bind_tensors(cst_launch *l)
 {
     for (int i = 0; i < l->uses; i++) {
         const cst_use *u = &l->use[i];
-        cl_uint pos = position(l->k, l->use_arg[i]);
         cl_ulong at = u->offset / cst_type_size(u->t->type) + (cl_ulong)l->use_at[i];
-        cl_int err = clSetKernelArg(l->k->handle, pos, sizeof u->mem, &u->mem);
-        if (err == CL_SUCCESS) err = clSetKernelArg(l->k->handle, pos + 1, sizeof at, &at);
-        CST_TRY(cst_cl(err, "clSetKernelArg"));
+        CST_TRY(cst_cl(bind_buffer(l->k, l->use_arg[i], &u->mem, at), "clSetKernelArg"));
     }
     return CST_OK;
 }

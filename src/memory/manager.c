@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/log.h"
 #include "memory/internal.h"
@@ -71,6 +72,7 @@ static void release_buffers(cst_mem *m)
     free(m->buffer);
     m->buffer = NULL;
     if (m->scratch) clReleaseMemObject(m->scratch);
+    m->dev->released++;
     m->scratch = NULL;
     m->scratch_bytes = 0;
     cst_arena_clear(&m->arena);
@@ -104,6 +106,22 @@ void cst_mem_get_stats(const cst_mem *m, cst_mem_stats *s)
     s->slabs = (uint64_t)m->arena.slabs;
 }
 
+/* A CPU's runtime takes the pages at the first write: let that be now, on all threads, and in large pages, which are
+ * quicker to get and to find. */
+static cl_int touch(cl_command_queue queue, cl_mem b, size_t bytes)
+{
+    const size_t page = 4096, huge = (size_t)2 << 20;
+    cl_int err;
+    char *p = clEnqueueMapBuffer(queue, b, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0, NULL, NULL, &err);
+    if (err != CL_SUCCESS) return err;
+    uintptr_t start = ((uintptr_t)p + page - 1) / page * page, end = ((uintptr_t)p + bytes) / page * page;
+    if (end > start) (void)madvise((void *)start, end - start, MADV_HUGEPAGE);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < bytes; i += huge)
+        for (size_t j = i; j < bytes && j < i + huge; j += page) p[j] = 0;
+    return clEnqueueUnmapMemObject(queue, b, p, 0, NULL, NULL);
+}
+
 cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
 {
     cl_int err;
@@ -117,10 +135,7 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
     cl_mem b = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE, bytes, NULL, &err);
     if (err == CL_SUCCESS) {
         err = clEnqueueMigrateMemObjects(m->dev->compute, 1, &b, CL_MIGRATE_MEM_OBJECT_CONTENT_UNDEFINED, 0, NULL, NULL);
-        if (err == CL_SUCCESS && m->dev->is_cpu) { /* PoCL takes the pages at the first write: let that be now */
-            cl_uint zero = 0;
-            err = clEnqueueFillBuffer(m->dev->compute, b, &zero, sizeof zero, 0, bytes, 0, NULL, NULL);
-        }
+        if (err == CL_SUCCESS && m->dev->is_cpu) err = touch(m->dev->compute, b, bytes);
         if (err == CL_SUCCESS) err = clFinish(m->dev->compute);
         if (err != CL_SUCCESS) clReleaseMemObject(b);
     }
@@ -149,6 +164,7 @@ static cst_status grow(cst_mem *m, size_t bytes)
     cst_status st = cst_arena_add(&m->arena, size);
     if (st != CST_OK && b) {
         clReleaseMemObject(b);
+        m->dev->released++;
         m->stats.reserved -= size;
     }
     return st;
@@ -260,6 +276,7 @@ cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out)
         if (m->scratch) { /* released first: two at once may not fit */
             CST_TRY(cst_mem_finish(m));
             clReleaseMemObject(m->scratch);
+            m->dev->released++;
             m->scratch = NULL;
             m->scratch_bytes = 0;
             m->stats.reserved -= old;

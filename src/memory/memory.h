@@ -143,6 +143,11 @@ cst_status cst_tensor_read(cst_tensor *t, size_t offset, void *dst, size_t bytes
  * return (planning): cst_mem_wait takes that. done itself must not be NULL. */
 cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done);
 cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done);
+/* A mark behind everything enqueued on dev->compute so far, in place of the one that *mark holds; NULL while planning. */
+cst_status cst_mem_mark(cst_mem *m, cl_event *mark);
+/* As write_async, but waiting for `mark` only instead of all operators enqueued so far: none behind it may use the
+ * tensor's place. */
+cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done);
 /* Wait for *done, release it, set it to NULL. */
 cst_status cst_mem_wait(cl_event *done);
 /* The same for a download; *end_ns: when it ended by the device's clock, 0 where the device doesn't tell. */

@@ -25,22 +25,36 @@ static void keep_event(cl_event *slot, cl_event e)
     *slot = e;
 }
 
-cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
+cst_status cst_mem_mark(cst_mem *m, cl_event *mark)
+{
+    if (*mark) clReleaseEvent(*mark);
+    *mark = NULL;
+    return m->planning ? CST_OK : compute_now(m, mark);
+}
+
+cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done)
 {
     cst_mem *m = t->mem;
-    cl_event before[2] = {NULL, t->downloaded};
+    cl_event before[2] = {mark, t->downloaded};
     CST_TRY(check_span(t, offset, bytes));
     CST_TRY(cst_tensor_place(t));
     *done = NULL;
     if (m->planning || !bytes) return CST_OK;
-    CST_TRY(compute_now(m, &before[0]));
     cl_int err = clEnqueueWriteBuffer(m->dev->up, m->buffer[t->slab], CL_FALSE, t->offset + offset, bytes, src,
                                       before[1] ? 2 : 1, before, done);
-    clReleaseEvent(before[0]);
     CST_TRY(cst_cl(err, "clEnqueueWriteBuffer"));
     m->stats.h2d_bytes += bytes;
     keep_event(&t->uploaded, *done);
     return cst_cl(clFlush(m->dev->up), "clFlush");
+}
+
+cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
+{
+    cl_event now = NULL;
+    CST_TRY(cst_mem_mark(t->mem, &now));
+    cst_status st = cst_tensor_write_behind(t, offset, src, bytes, now, done);
+    if (now) clReleaseEvent(now);
+    return st;
 }
 
 cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done)

@@ -5,25 +5,43 @@
 #include "model/model.h"
 #include "op/embed.h"
 
-cst_status cst_batch_create(cst_batch **out, cst_mem *m, int64_t rows, int64_t seq)
+static cst_status make_set(cst_tensor *set[3], cst_mem *m, int64_t n)
+{
+    static const char *const name[] = {"token ids", "targets", "tokens by id"};
+    for (int i = 0; i < 3; i++) {
+        CST_TRY(cst_tensor_create(&set[i], m, CST_DATA, CST_I32, 1, (int64_t[]){i < 2 ? n : 3 * n + 1}, "%s", name[i]));
+        CST_TRY(cst_tensor_place(set[i]));
+    }
+    return CST_OK;
+}
+
+static void use_set(cst_batch *b)
+{
+    cst_tensor **set = b->set[b->turn % 2];
+    b->ids = set[0];
+    b->targets = set[1];
+    b->index = set[2];
+}
+
+cst_status cst_batch_create(cst_batch **out, cst_mem *m, int64_t rows, int64_t seq, int ahead)
 {
     int64_t n = rows * seq;
     cst_batch *b = calloc(1, sizeof *b);
     cst_status st;
-    if (!b || !(b->host = calloc((size_t)(5 * n + 1), sizeof *b->host))) {
+    if (!b || !(b->sent = calloc((size_t)ahead, sizeof *b->sent))) {
         free(b);
         return cst_fail(CST_NO_MEMORY, "batch");
     }
+    b->mem = m;
     b->rows = rows;
     b->seq = seq;
+    b->ahead = ahead;
     b->unique = n < 64 ? n : 64; /* something to plan with; what is planned doesn't depend on it */
     b->count = rows * (seq - 1);
-    CST_GO(cst_tensor_create(&b->ids, m, CST_DATA, CST_I32, 1, &n, "token ids"), fail);
-    CST_GO(cst_tensor_create(&b->targets, m, CST_DATA, CST_I32, 1, &n, "targets"), fail);
-    CST_GO(cst_tensor_create(&b->index, m, CST_DATA, CST_I32, 1, (int64_t[]){3 * n + 1}, "tokens by id"), fail);
-    CST_GO(cst_tensor_place(b->ids), fail);
-    CST_GO(cst_tensor_place(b->targets), fail);
-    CST_GO(cst_tensor_place(b->index), fail);
+    CST_GO(cst_host_alloc((void **)&b->host, m, (size_t)(5 * n + 1) * sizeof *b->host * (size_t)ahead), fail);
+    CST_GO(make_set(b->set[0], m, n), fail);
+    CST_GO(make_set(b->set[1], m, n), fail);
+    use_set(b);
     *out = b;
     return CST_OK;
 fail:
@@ -34,31 +52,52 @@ fail:
 void cst_batch_free(cst_batch *b)
 {
     if (!b) return;
-    for (int i = 0; i < 3; i++) cst_mem_wait(&b->sent[i]);
-    cst_tensor_free(b->ids);
-    cst_tensor_free(b->targets);
-    cst_tensor_free(b->index);
-    free(b->host);
+    for (int i = 0; i < b->ahead; i++)
+        for (int k = 0; k < 3; k++) cst_mem_wait(&b->sent[i][k]);
+    for (int i = 0; i < 2; i++) {
+        cst_mem_wait(&b->read[i]);
+        for (int k = 0; k < 3; k++) cst_tensor_free(b->set[i][k]);
+    }
+    cst_host_free(b->mem, b->host);
+    free(b->sent);
     free(b);
 }
 
-cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab)
+/* Ids, targets and index of the batch, in host memory. */
+static cst_status prepare(cst_batch *b, int32_t *host, const int32_t *ids, const int32_t *length, int64_t vocab)
 {
     int64_t n = b->rows * b->seq;
-    int32_t *h_ids = b->host, *h_targets = b->host + n, *h_index = b->host + 2 * n;
-    for (int i = 0; i < 3; i++) CST_TRY(cst_mem_wait(&b->sent[i]));
+    int32_t *h_ids = host, *h_targets = host + n;
     b->count = 0;
     for (int64_t i = 0; i < n; i++) {
         int64_t row = i / b->seq, t = i % b->seq, len = length ? length[row] : b->seq;
         int real = t < len;
         if (real && (ids[i] < 0 || ids[i] >= vocab))
-            return cst_fail(CST_INPUT, "token %" PRId32 " at position %" PRId64 " of row %" PRId64 ": the vocabulary is 0 to %" PRId64, ids[i], t, row, vocab - 1);
+            return cst_fail(CST_INPUT, "token %" PRId32 " at position %" PRId64 " of row %" PRId64 ": the vocabulary is 0 to %" PRId64, ids[i],
+                            t, row, vocab - 1);
         h_ids[i] = real ? ids[i] : 0;
         h_targets[i] = t + 1 < len ? ids[i + 1] : -1;
         b->count += h_targets[i] >= 0;
     }
-    b->unique = cst_embed_index(h_index, h_ids, n);
-    CST_TRY(cst_tensor_write_async(b->ids, 0, h_ids, (size_t)n * 4, &b->sent[0]));
-    CST_TRY(cst_tensor_write_async(b->targets, 0, h_targets, (size_t)n * 4, &b->sent[1]));
-    return cst_tensor_write_async(b->index, 0, h_index, (size_t)(3 * n + 1) * 4, &b->sent[2]);
+    b->unique = cst_embed_index(host + 2 * n, h_ids, n);
+    return CST_OK;
+}
+
+/* Two sets of tensors take turns, so that a batch goes up while the one before it is computed with: the upload waits
+ * only for the kernels that read the same set before. */
+cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab)
+{
+    int64_t n = b->rows * b->seq;
+    int slot = (int)(b->turn % b->ahead), next = (int)((b->turn + 1) % 2);
+    int32_t *host = b->host + slot * (5 * n + 1), *part[] = {host, host + n, host + 2 * n};
+    cl_event *sent = b->sent[slot];
+    for (int i = 0; i < 3; i++) CST_TRY(cst_mem_wait(&sent[i]));
+    CST_TRY(prepare(b, host, ids, length, vocab));
+    CST_TRY(cst_mem_mark(b->mem, &b->read[b->turn % 2])); /* who reads the current set is enqueued by now */
+    if (!b->read[next]) CST_TRY(cst_mem_mark(b->mem, &b->read[next]));
+    b->turn++;
+    use_set(b);
+    for (int i = 0; i < 3; i++)
+        CST_TRY(cst_tensor_write_behind(b->set[next][i], 0, part[i], b->set[next][i]->bytes, b->read[next], &sent[i]));
+    return CST_OK;
 }

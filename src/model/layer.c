@@ -116,10 +116,11 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
 }
 
 /* Gradients of a linear layer's weight and bias from that of its output. */
-static cst_status linear_params(cst_model *M, int l, cst_role weight, cst_role bias, const cst_tensor *dy, const cst_tensor *x)
+static cst_status linear_params(cst_model *M, int l, cst_role weight, cst_role bias, const cst_tensor *dy, const cst_tensor *x,
+                                const cst_pass *p)
 {
-    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, weight, l), dy, x));
-    return cst_linear_backward_bias(M->mem, cst_model_g(M, bias, l), dy);
+    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, weight, l), dy, x, p->accumulate));
+    return cst_linear_backward_bias(M->mem, cst_model_g(M, bias, l), dy, p->accumulate);
 }
 
 /* The gradient in front of a dropout: dy itself when there is none, else a new tensor. */
@@ -132,18 +133,19 @@ static cst_status through_dropout(cst_model *M, cst_tensor **dx, cst_tensor *dy,
 }
 
 /* dh (+)= gradient through fc2 act(fc1 h) of ds, which is also read. dh may be ds. */
-static cst_status ffn_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dh, cst_tensor *ds, int accumulate, const cst_dropout *drop_at)
+static cst_status ffn_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dh, cst_tensor *ds, int accumulate, const cst_pass *p)
 {
+    cst_dropout place;
     cst_activation kind = M->config.activation_function;
     cst_tensor *dz = NULL, *df = NULL;
     cst_status st;
-    CST_GO(through_dropout(M, &dz, ds, drop_at), out);
-    CST_GO(linear_params(M, l, CST_ROLE_FC2_WEIGHT, CST_ROLE_FC2_BIAS, dz, a->f), out);
+    CST_GO(through_dropout(M, &dz, ds, dropout_at(&place, p, l, 1)), out);
+    CST_GO(linear_params(M, l, CST_ROLE_FC2_WEIGHT, CST_ROLE_FC2_BIAS, dz, a->f, p), out);
     CST_GO(cst_activation_tensor(M, &df, dz->dim[0], M->config.ffn_dim, "gradient of ffn"), out);
     CST_GO(cst_linear_backward_input(M->mem, df, dz, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), 0), out);
     CST_GO(cst_activation_backward(M->mem, kind, df, df, kind == CST_GELU ? a->u : a->f), out);
     drop(&a->f), drop(&a->u);
-    CST_GO(linear_params(M, l, CST_ROLE_FC1_WEIGHT, CST_ROLE_FC1_BIAS, df, a->h), out);
+    CST_GO(linear_params(M, l, CST_ROLE_FC1_WEIGHT, CST_ROLE_FC1_BIAS, df, a->h, p), out);
     drop(&a->h);
     st = cst_linear_backward_input(M->mem, dh, df, cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), accumulate);
 out:
@@ -154,16 +156,17 @@ out:
 
 /* dn (+)= gradient through the attention block of ds1, which is also read. dn may be ds1. */
 static cst_status attention_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dn, cst_tensor *ds1, int accumulate,
-                                     const cst_dropout *drop_at, const cst_batch *b)
+                                     const cst_batch *b, const cst_pass *p)
 {
+    cst_dropout place;
     int64_t n = ds1->dim[0], d = M->config.hidden_size;
     cst_tensor *da = NULL, *d_o = NULL, *dqkv[3] = {NULL, NULL, NULL};
     static const cst_role w[] = {CST_ROLE_Q_WEIGHT, CST_ROLE_K_WEIGHT, CST_ROLE_V_WEIGHT};
     static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
     static const char *const name[] = {"gradient of q", "gradient of k", "gradient of v"};
     cst_status st;
-    CST_GO(through_dropout(M, &da, ds1, drop_at), out);
-    CST_GO(linear_params(M, l, CST_ROLE_OUT_WEIGHT, CST_ROLE_OUT_BIAS, da, a->o), out);
+    CST_GO(through_dropout(M, &da, ds1, dropout_at(&place, p, l, 0)), out);
+    CST_GO(linear_params(M, l, CST_ROLE_OUT_WEIGHT, CST_ROLE_OUT_BIAS, da, a->o, p), out);
     CST_GO(cst_activation_tensor(M, &d_o, n, d, "gradient of attention"), out);
     CST_GO(cst_linear_backward_input(M->mem, d_o, da, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), 0), out);
     for (int i = 0; i < 3; i++) CST_GO(cst_activation_tensor(M, &dqkv[i], n, d, name[i]), out);
@@ -171,7 +174,7 @@ static cst_status attention_backward(cst_model *M, int l, cst_layer *a, cst_tens
                                   M->config.num_attention_heads), out);
     drop(&d_o), drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);
     for (int i = 0; i < 3; i++) {
-        CST_GO(linear_params(M, l, w[i], bias[i], dqkv[i], a->n1), out);
+        CST_GO(linear_params(M, l, w[i], bias[i], dqkv[i], a->n1, p), out);
         CST_GO(cst_linear_backward_input(M->mem, dn, dqkv[i], cst_model_w(M, w[i], l), accumulate || i), out);
     }
 out:
@@ -182,34 +185,32 @@ out:
 }
 
 static cst_status norm_backward(cst_model *M, int l, cst_role weight, cst_role bias, cst_tensor *dx, const cst_tensor *dy,
-                                const cst_tensor *x, const cst_tensor *stats, const cst_tensor *add)
+                                const cst_tensor *x, const cst_tensor *stats, const cst_tensor *add, const cst_pass *p)
 {
     return cst_layer_norm_backward(M->mem, dx, cst_model_g(M, weight, l), cst_model_g(M, bias, l), dy, x, stats,
-                                   cst_model_w(M, weight, l), add);
+                                   cst_model_w(M, weight, l), add, p->accumulate);
 }
 
 static cst_status post_backward(cst_model *M, int l, cst_layer *a, cst_tensor *d, const cst_batch *b, const cst_pass *p)
 {
-    cst_dropout d1, d2;
-    CST_TRY(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, d, a->s2, a->stats2, NULL));
+    CST_TRY(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, d, a->s2, a->stats2, NULL, p));
     drop(&a->s2);
-    CST_TRY(ffn_backward(M, l, a, d, d, 1, dropout_at(&d2, p, l, 1)));
-    CST_TRY(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, d, a->s1, a->stats1, NULL));
+    CST_TRY(ffn_backward(M, l, a, d, d, 1, p));
+    CST_TRY(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, d, a->s1, a->stats1, NULL, p));
     drop(&a->s1);
-    return attention_backward(M, l, a, d, d, 1, dropout_at(&d1, p, l, 0), b);
+    return attention_backward(M, l, a, d, d, 1, b, p);
 }
 
 static cst_status pre_backward(cst_model *M, int l, cst_layer *a, cst_tensor *d, const cst_batch *b, const cst_pass *p)
 {
-    cst_dropout d1, d2;
     cst_tensor *dn = NULL;
     cst_status st;
     CST_GO(cst_activation_tensor(M, &dn, d->dim[0], d->dim[1], "gradient of a layer norm"), out);
-    CST_GO(ffn_backward(M, l, a, dn, d, 0, dropout_at(&d2, p, l, 1)), out);
-    CST_GO(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, dn, a->s1, a->stats2, d), out);
+    CST_GO(ffn_backward(M, l, a, dn, d, 0, p), out);
+    CST_GO(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, dn, a->s1, a->stats2, d, p), out);
     drop(&a->s1);
-    CST_GO(attention_backward(M, l, a, dn, d, 0, dropout_at(&d1, p, l, 0), b), out);
-    CST_GO(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, dn, a->x, a->stats1, d), out);
+    CST_GO(attention_backward(M, l, a, dn, d, 0, b, p), out);
+    CST_GO(norm_backward(M, l, CST_ROLE_ATTN_NORM_WEIGHT, CST_ROLE_ATTN_NORM_BIAS, d, dn, a->x, a->stats1, d, p), out);
 out:
     cst_tensor_free(dn);
     return st;

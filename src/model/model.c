@@ -5,7 +5,6 @@
 
 #include "base/random.h"
 #include "model/layer.h"
-#include "op/fill.h"
 
 cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads)
 {
@@ -51,31 +50,40 @@ void cst_model_free(cst_model *M)
     free(M);
 }
 
-cst_status cst_model_init(cst_model *M, uint64_t seed)
+#define PIECE ((int64_t)1 << 20) /* values made at once */
+
+/* n values of parameter `id` from `first` on. */
+static void initial(float *v, const cst_param *p, int id, int64_t first, int64_t n, uint64_t seed)
 {
-    size_t most = 0;
-    for (int i = 0; i < M->params; i++)
-        if ((size_t)M->param[i].count > most) most = (size_t)M->param[i].count;
-    float *v = malloc(most * sizeof *v);
-    if (!v) return cst_fail(CST_NO_MEMORY, "initial weights");
-    cst_status st = CST_OK;
-    for (int i = 0; i < M->params && st == CST_OK; i++) {
-        const cst_param *p = &M->param[i];
-        size_t n = (size_t)p->count;
-        if (p->init_std > 0) cst_random_normal(v, n, (float)p->init_value, (float)p->init_std, seed, (uint64_t)i);
-        else
-            for (size_t j = 0; j < n; j++) v[j] = (float)p->init_value;
-        if (p->zero_row >= 0) memset(v + p->zero_row * p->dims[1], 0, (size_t)p->dims[1] * sizeof *v);
-        st = cst_tensor_write(M->w[i], 0, v, n * sizeof *v);
-    }
-    free(v);
-    return st;
+    float mean = (float)p->init_value, std = (float)p->init_std;
+    if (std > 0) cst_random_normal_part(v, (uint64_t)first, (size_t)n, mean, std, seed, (uint64_t)id);
+    else
+        for (int64_t j = 0; j < n; j++) v[j] = mean;
+    if (p->zero_row < 0) return;
+    int64_t from = p->zero_row * p->dims[1] - first, to = from + p->dims[1];
+    for (int64_t j = from < 0 ? 0 : from; j < to && j < n; j++) v[j] = 0;
 }
 
-cst_status cst_model_zero_grads(cst_model *M)
+/* A piece goes up while the next one is made. */
+cst_status cst_model_init(cst_model *M, uint64_t seed)
 {
-    for (int i = 0; i < M->params; i++) CST_TRY(cst_fill(M->mem, M->g[i], 0));
-    return CST_OK;
+    float *v[2] = {malloc(PIECE * sizeof(float)), malloc(PIECE * sizeof(float))};
+    cl_event sent[2] = {NULL, NULL};
+    int turn = 0;
+    cst_status st = v[0] && v[1] ? CST_OK : cst_fail(CST_NO_MEMORY, "initial weights");
+    for (int i = 0; i < M->params && st == CST_OK; i++)
+        for (int64_t first = 0, n; first < M->param[i].count && st == CST_OK; first += n, turn ^= 1) {
+            n = M->param[i].count - first < PIECE ? M->param[i].count - first : PIECE;
+            if ((st = cst_mem_wait(&sent[turn])) != CST_OK) break;
+            initial(v[turn], &M->param[i], i, first, n, seed);
+            st = cst_tensor_write_async(M->w[i], (size_t)first * sizeof(float), v[turn], (size_t)n * sizeof(float), &sent[turn]);
+        }
+    for (int i = 0; i < 2; i++) {
+        cst_status done = cst_mem_wait(&sent[i]);
+        if (st == CST_OK) st = done;
+        free(v[i]);
+    }
+    return st;
 }
 
 double cst_model_flops_per_token(const cst_config *c, int64_t seq)

@@ -30,14 +30,19 @@ typedef struct cst_model {
 
 /* What one pass over a batch is given. All tensors i32, made by cst_batch_create. */
 typedef struct cst_batch {
+    cst_mem *mem;
     int64_t rows, seq;     /* sequences, tokens in each */
     cst_tensor *ids;       /* [rows * seq] */
     cst_tensor *targets;   /* [rows * seq]: the next token; -1 where there is none */
     cst_tensor *index;     /* [3 rows * seq + 1]: see cst_embed_index */
     int64_t unique;        /* distinct ids */
     int64_t count;         /* targets that are not -1 */
-    int32_t *host;         /* ids, targets, index as they are sent */
-    cl_event sent[3];
+    cst_tensor *set[2][3]; /* what the three above point to in turns */
+    cl_event read[2];      /* the operators that took the set's last batch are done */
+    uint64_t turn;         /* batches set so far */
+    int ahead;
+    int32_t *host;         /* [ahead] ids, targets, index as they are sent */
+    cl_event (*sent)[3];   /* [ahead] */
 } cst_batch;
 
 typedef enum cst_recompute { CST_RECOMPUTE_NONE, CST_RECOMPUTE_LAYER } cst_recompute;
@@ -48,6 +53,7 @@ typedef struct cst_pass {
     uint32_t step;         /* counts micro-batches: each gets its own masks */
     cst_recompute recompute;
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
+    int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
 } cst_pass;
 
 /* Make the parameters (content undefined) and, with_grads, their gradients. c must have passed
@@ -57,22 +63,20 @@ void cst_model_free(cst_model *M);
 /* Random start by the configuration's init_std: a pure function of the seed, made on the host. */
 cst_status cst_model_init(cst_model *M, uint64_t seed);
 
-/* Room for batches of this shape. */
-cst_status cst_batch_create(cst_batch **out, cst_mem *m, int64_t rows, int64_t seq);
+/* Room for batches of this shape, `ahead` (>= 1) of which may be on their way to the device at once. */
+cst_status cst_batch_create(cst_batch **out, cst_mem *m, int64_t rows, int64_t seq, int ahead);
 void cst_batch_free(cst_batch *b);
 /* Fill it: ids[rows * seq]; length[rows] tokens of each row count, the rest is padding (NULL: all). Targets
- * are the next token of the same row. INPUT when an id is outside [0, vocab). Waits for an earlier send of
- * the same batch, then returns at once. */
+ * are the next token of the same row. INPUT when an id is outside [0, vocab). Operators on
+ * the batch before may still be running; it returns at once unless `ahead` batches are on their way. */
 cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab);
 
 /* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);
-/* The same, and gradients are added to M->g. */
+/* The same, and gradients go to M->g as p->accumulate says. */
 cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, cst_tensor *loss);
 /* Logits [rows * seq, vocab] of a batch, for fixtures. */
 cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits);
-/* All gradients = 0. */
-cst_status cst_model_zero_grads(cst_model *M);
 
 /* FLOPs of matrix products and causal attention of one token, forward + backward, at this length. */
 double cst_model_flops_per_token(const cst_config *c, int64_t seq);

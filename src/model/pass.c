@@ -92,13 +92,13 @@ fail:
 }
 
 /* From the gradient of h to that of the last layer's output, *d. */
-static cst_status head_backward(cst_model *M, ends *s, cst_tensor **d)
+static cst_status head_backward(cst_model *M, ends *s, cst_tensor **d, int accumulate)
 {
     int64_t n = s->last->dim[0], dim = M->config.hidden_size;
     cst_tensor *out = cst_model_w(M, CST_ROLE_PROJECT_OUT, 0), *gain = cst_model_w(M, CST_ROLE_FINAL_NORM_WEIGHT, 0);
     if (out) {
         cst_tensor *dh = *d;
-        CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_OUT, 0), dh, gain ? s->norm : s->last));
+        CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_OUT, 0), dh, gain ? s->norm : s->last, accumulate));
         *d = NULL;
         cst_status st = cst_activation_tensor(M, d, n, dim, "gradient of the last layer");
         if (st == CST_OK) st = cst_linear_backward_input(M->mem, *d, dh, out, 0);
@@ -107,17 +107,18 @@ static cst_status head_backward(cst_model *M, ends *s, cst_tensor **d)
     }
     if (!gain) return CST_OK;
     return cst_layer_norm_backward(M->mem, *d, cst_model_g(M, CST_ROLE_FINAL_NORM_WEIGHT, 0), cst_model_g(M, CST_ROLE_FINAL_NORM_BIAS, 0),
-                                   *d, s->last, s->stats, gain, NULL);
+                                   *d, s->last, s->stats, gain, NULL, accumulate);
 }
 
-static cst_status embed_backward(cst_model *M, ends *s, cst_tensor *d, const cst_batch *b)
+/* The head's product has been there before: the token table is added to in any case. */
+static cst_status embed_backward(cst_model *M, ends *s, cst_tensor *d, const cst_batch *b, int accumulate)
 {
     cst_tensor *in = cst_model_w(M, CST_ROLE_PROJECT_IN, 0), *de = d;
     cst_tensor *dtable = cst_model_g(M, CST_ROLE_EMBED_TOKENS, 0);
     cst_status st;
-    CST_TRY(cst_embed_backward_positions(M->mem, cst_model_g(M, CST_ROLE_EMBED_POSITIONS, 0), d, b->seq, POSITION_OFFSET));
+    CST_TRY(cst_embed_backward_positions(M->mem, cst_model_g(M, CST_ROLE_EMBED_POSITIONS, 0), d, b->seq, POSITION_OFFSET, accumulate));
     if (!in) return cst_embed_backward(M->mem, dtable, d, b->index, b->unique);
-    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_IN, 0), d, s->e));
+    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_IN, 0), d, s->e, accumulate));
     CST_TRY(cst_activation_tensor(M, &de, d->dim[0], M->config.word_embed_proj_dim, "gradient of token embeddings"));
     CST_GO(cst_linear_backward_input(M->mem, de, d, in, 0), out);
     CST_GO(cst_embed_backward(M->mem, dtable, de, b->index, b->unique), out);
@@ -126,10 +127,10 @@ out:
     return st;
 }
 
-static cst_status head_loss(cst_model *M, ends *s, const cst_batch *b, cst_tensor *loss, cst_tensor *dh, float scale)
+static cst_status head_loss(cst_model *M, ends *s, const cst_batch *b, cst_tensor *loss, cst_tensor *dh, const cst_pass *p)
 {
     cst_lm_loss_args a = {.h = s->h, .table = cst_model_w(M, CST_ROLE_EMBED_TOKENS, 0), .targets = b->targets, .loss = loss, .dh = dh,
-                          .dtable = dh ? cst_model_g(M, CST_ROLE_EMBED_TOKENS, 0) : NULL, .scale = scale};
+                          .dtable = dh ? cst_model_g(M, CST_ROLE_EMBED_TOKENS, 0) : NULL, .scale = p->scale, .accumulate = p->accumulate};
     return cst_lm_loss(M->mem, &a);
 }
 
@@ -139,7 +140,7 @@ cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss
     cst_pass p = {.recompute = CST_RECOMPUTE_NONE};
     cst_status st;
     CST_GO(forward(M, &s, NULL, b, &p), out);
-    CST_GO(head_loss(M, &s, b, loss, NULL, 0), out);
+    CST_GO(head_loss(M, &s, b, loss, NULL, &p), out);
 out:
     ends_clear(&s);
     return st;
@@ -168,8 +169,8 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
     cst_status st;
     CST_GO(forward(M, &s, act, b, p), out);
     CST_GO(cst_activation_tensor(M, &d, n, M->config.word_embed_proj_dim, "gradient of the head's input"), out);
-    CST_GO(head_loss(M, &s, b, loss, d, p->scale), out);
-    CST_GO(head_backward(M, &s, &d), out);
+    CST_GO(head_loss(M, &s, b, loss, d, p), out);
+    CST_GO(head_backward(M, &s, &d, p->accumulate), out);
     cst_tensor *e = s.e;
     s.e = NULL;
     ends_clear(&s);
@@ -184,7 +185,7 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
         cst_tensor_free(act[l].x);
         act[l].x = NULL;
     }
-    CST_GO(embed_backward(M, &s, d, b), out);
+    CST_GO(embed_backward(M, &s, d, b, p->accumulate), out);
 out:
     for (int l = 0; l < layers; l++) {
         cst_layer_clear(&act[l]);

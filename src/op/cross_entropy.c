@@ -45,15 +45,17 @@ static cst_status run_chunk(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x
                                              .c_at = row0 * width}));
     if (a->dtable)
         CST_TRY(cst_gemm(m, &(cst_gemm_args){.m = vocab, .n = width, .k = rows, .trans_a = 1, .a = x, .b = a->h,
-                                             .b_at = row0 * width, .c = a->dtable, .accumulate = 1}));
+                                             .b_at = row0 * width, .c = a->dtable, .accumulate = a->accumulate || row0}));
     return CST_OK;
 }
 
 /* Storage for everything that is written, or for nothing. */
 static cst_status place_all(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x)
 {
-    cst_use use[3] = {{x, CST_WRITE, NULL, 0}, {a->loss, CST_WRITE, NULL, 0}, {a->dh, CST_WRITE, NULL, 0}};
-    int n = a->dh ? 3 : 2;
+    cst_use use[4] = {{x, CST_WRITE, NULL, 0}, {a->loss, CST_WRITE, NULL, 0}};
+    int n = 2;
+    if (a->dh) use[n++] = (cst_use){a->dh, CST_WRITE, NULL, 0};
+    if (a->dtable && !a->accumulate) use[n++] = (cst_use){a->dtable, CST_WRITE, NULL, 0};
     CST_TRY(cst_mem_acquire(m, "lm_loss", use, n, NULL, NULL));
     cst_mem_release(m, use, n);
     return CST_OK;

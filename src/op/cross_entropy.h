@@ -2,7 +2,7 @@
  *
  *     logits = h table^T,    loss[i] = log(sum over v of exp(logits[i,v])) - logits[i,targets[i]]
  *     objective = scale * sum of loss
- *     dlogits = (softmax(logits) - onehot(targets)) * scale,    dh = dlogits table,    dtable += dlogits^T h
+ *     dlogits = (softmax(logits) - onehot(targets)) * scale,    dh = dlogits table,    dtable (+)= dlogits^T h
  * Goodfellow, Bengio, Courville, "Deep Learning", 6.2.2.3. For one chunk at a time the logits lie in scratch,
  * where their gradient takes their place.
  */
@@ -17,15 +17,16 @@ typedef struct cst_lm_loss_args {
     const cst_tensor *targets;  /* [N] i32; negative: no loss at this position */
     cst_tensor *loss;           /* [N] written: -log p(target), 0 where there is none */
     cst_tensor *dh;             /* [N,E] written, or NULL for evaluation */
-    cst_tensor *dtable;         /* [V,E] accumulated, or NULL */
+    cst_tensor *dtable;         /* [V,E] written, or added to when accumulate; or NULL */
     float scale;                /* the objective is scale * sum(loss): 1/(number of targets) for the mean */
+    int accumulate;             /* dtable += */
 } cst_lm_loss_args;
 
 /* f32 unless said otherwise; no tensor may be given twice. A target >= V gives a loss (and gradients) of NaN.
  * Takes scratch of chunk x V floats while it runs. 2 NVE FLOPs, 6 NVE with both gradients; the logits pass
  * memory once, three times with gradients (4 NV bytes each, besides the products' own traffic). USAGE on other
- * shapes, UNSUPPORTED on other types, STATE when dtable is empty; OVER_BUDGET when loss, dh and the scratch
- * don't fit, and then none of them has changed. */
+ * shapes, UNSUPPORTED on other types, STATE when dtable is empty and accumulated into; OVER_BUDGET when what is written
+ * and the scratch don't fit, and then none of them has changed. */
 cst_status cst_lm_loss(cst_mem *m, const cst_lm_loss_args *a);
 
 /* Rows of logits that cst_lm_loss holds at once for n tokens and a vocabulary of this size: about 64 MiB of

@@ -135,7 +135,8 @@ cst_status cst_embed_backward(cst_mem *m, cst_tensor *dtable, const cst_tensor *
     return run_rows(&l, unique);
 }
 
-cst_status cst_embed_backward_positions(cst_mem *m, cst_tensor *dpos, const cst_tensor *dx, int64_t seq, int64_t offset)
+cst_status cst_embed_backward_positions(cst_mem *m, cst_tensor *dpos, const cst_tensor *dx, int64_t seq, int64_t offset,
+                                        int accumulate)
 {
     static const char op[] = "embed_backward_positions";
     cst_launch l;
@@ -145,8 +146,10 @@ cst_status cst_embed_backward_positions(cst_mem *m, cst_tensor *dpos, const cst_
     if (dpos == dx) return cst_fail(CST_USAGE, "%s: dpos can't be %s as well", op, dx->name);
     cst_launch_begin(&l, m, "embed", "embed_backward_positions", NULL);
     cst_launch_read(&l, "dx", dx, 0);
-    cst_launch_update(&l, "dpos", dpos, 0);
+    if (accumulate) cst_launch_update(&l, "dpos", dpos, 0);
+    else cst_launch_write(&l, "dpos", dpos, 0);
     shape_arguments(&l, n, d);
     position_arguments(&l, seq, offset);
-    return run_rows(&l, seq);
+    cst_launch_int(&l, "accumulate", accumulate != 0);
+    return run_rows(&l, accumulate ? seq : dpos->dim[0]);
 }

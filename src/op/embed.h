@@ -31,9 +31,10 @@ int64_t cst_embed_index(int32_t *index, const int32_t *ids, int64_t n);
 cst_status cst_embed_backward(cst_mem *m, cst_tensor *dtable, const cst_tensor *dout, const cst_tensor *index,
                               int64_t unique);
 
-/* dpos[p + offset] += sum of dx[b seq + p] over the sequences b, in ascending order, for p in [0, seq). dpos:
- * [P,D], accumulated into; dx: [N,D]. Moves 4 N D + 8 seq D bytes. */
+/* dpos[p + offset] (+)= sum of dx[b seq + p] over the sequences b, in ascending order, for p in [0, seq). dpos:
+ * [P,D], overwritten whole (rows that no token uses become 0), or added to when accumulate; dx: [N,D]. Moves
+ * 4 N D + 4 P D bytes, 4 N D + 8 seq D when accumulating. */
 cst_status cst_embed_backward_positions(cst_mem *m, cst_tensor *dpos, const cst_tensor *dx, int64_t seq,
-                                        int64_t offset);
+                                        int64_t offset, int accumulate);
 
 #endif

@@ -44,11 +44,12 @@ cst_status cst_linear_backward_input(cst_mem *m, cst_tensor *dx, const cst_tenso
     return cst_gemm(m, &g);
 }
 
-cst_status cst_linear_backward_weight(cst_mem *m, cst_tensor *dw, const cst_tensor *dy, const cst_tensor *x)
+cst_status cst_linear_backward_weight(cst_mem *m, cst_tensor *dw, const cst_tensor *dy, const cst_tensor *x,
+                                      int accumulate)
 {
     CST_TRY(check("linear_backward_weight", dy, x, dw));
     cst_gemm_args g = {.m = dw->dim[0], .n = dw->dim[1], .k = x->dim[0], .trans_a = 1, .a = dy, .b = x, .c = dw,
-                       .accumulate = 1};
+                       .accumulate = accumulate != 0};
     return cst_gemm(m, &g);
 }
 
@@ -73,18 +74,18 @@ static cst_status column_sum(cst_mem *m, cst_tensor *out, const cst_tensor *x, i
     return cst_launch_run(&l, 2, global, local);
 }
 
-cst_status cst_linear_backward_bias(cst_mem *m, cst_tensor *db, const cst_tensor *dy)
+cst_status cst_linear_backward_bias(cst_mem *m, cst_tensor *db, const cst_tensor *dy, int accumulate)
 {
     int64_t n = dy->dim[0], d = dy->dim[1], block = (n + 63) / 64 < 32 ? 32 : (n + 63) / 64;
     cst_tensor *parts = NULL;
     cst_status st;
     CST_TRY(cst_expect("linear_backward_bias", dy, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect("linear_backward_bias", db, CST_F32, 1, d, 0));
-    if (n <= block) return column_sum(m, db, dy, n, 1);
+    if (n <= block) return column_sum(m, db, dy, n, accumulate != 0);
     CST_TRY(cst_tensor_create(&parts, m, CST_SCRATCH, CST_F32, 2, (int64_t[]){(n + block - 1) / block, d},
                               "bias parts"));
     CST_GO(column_sum(m, parts, dy, block, 0), out);
-    st = column_sum(m, db, parts, parts->dim[0], 1);
+    st = column_sum(m, db, parts, parts->dim[0], accumulate != 0);
 out:
     cst_tensor_free(parts);
     return st;

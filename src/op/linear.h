@@ -18,11 +18,13 @@ cst_status cst_linear_forward(cst_mem *m, cst_tensor *y, const cst_tensor *x, co
 cst_status cst_linear_backward_input(cst_mem *m, cst_tensor *dx, const cst_tensor *dy, const cst_tensor *w,
                                      int accumulate);
 
-/* dw += dy^T x. 2 N in out FLOPs. */
-cst_status cst_linear_backward_weight(cst_mem *m, cst_tensor *dw, const cst_tensor *dy, const cst_tensor *x);
+/* dw = dy^T x, overwritten; dw += dy^T x when accumulate. 2 N in out FLOPs. */
+cst_status cst_linear_backward_weight(cst_mem *m, cst_tensor *dw, const cst_tensor *dy, const cst_tensor *x,
+                                      int accumulate);
 
-/* db[j] += sum_i dy[i,j]: sums of row blocks, then the sum of those (no atomics; the order depends on shapes and
+/* db[j] = sum_i dy[i,j], overwritten, or added to when accumulate: sums of row blocks, then the sum of those (no
+ * atomics; the order depends on shapes and
  * the kind of device only). Scratch: at most 64 out floats. Moves 4 N out bytes; N out FLOPs. */
-cst_status cst_linear_backward_bias(cst_mem *m, cst_tensor *db, const cst_tensor *dy);
+cst_status cst_linear_backward_bias(cst_mem *m, cst_tensor *db, const cst_tensor *dy, int accumulate);
 
 #endif

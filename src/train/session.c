@@ -38,7 +38,8 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     optim.on_host = placement == CST_PLACEMENT_STATIC;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
-    CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq));
+    /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
+    CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq, 2 * o->accum));
     CST_TRY(cst_tensor_create(&s->losses, s->mem, CST_DATA, CST_F32, 1, &one, "loss of the step"));
     CST_TRY(cst_tensor_create(&s->loss, s->mem, CST_DATA, CST_F32, 1, &n, "loss of each token"));
     CST_TRY(cst_tensor_place(s->losses));
@@ -145,15 +146,17 @@ cst_status cst_session_close(cst_session *s, cst_status st)
 
 cst_status cst_session_begin(cst_session *s)
 {
-    CST_TRY(cst_fill(s->mem, s->losses, 0));
-    return cst_model_zero_grads(s->model);
+    s->micros = 0;
+    return cst_fill(s->mem, s->losses, 0);
 }
 
 cst_status cst_session_micro(cst_session *s, uint64_t index)
 {
     int64_t targets = s->batch->count * s->o.accum;
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
-    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale};
+    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale,
+                  .accumulate = s->micros > 0};
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
+    s->micros++;
     return cst_loss_sum(s->mem, s->losses, 0, s->loss, scale);
 }

@@ -42,6 +42,7 @@ typedef struct cst_session {
     cst_tensor *losses;      /* [1] sum over a step's micro-batches */
     cst_placement placement; /* what was chosen */
     uint64_t planned;        /* bytes on the device that the plan needs */
+    int micros;              /* micro-batches of the step so far */
 } cst_session;
 
 /* Open the device, plan, place. The weights are undefined afterwards: set them (cst_model_init,
@@ -53,8 +54,9 @@ cst_status cst_session_start(cst_session *s);
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
 
-/* One step's parts. begin: gradients and the sum of losses become 0. micro: forward and backward of the batch
- * set in s->batch; index counts all micro-batches since the run's first. */
+/* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro. micro:
+ * forward and backward of the batch set in s->batch; the first one after begin overwrites the gradients, the others
+ * add to them. index counts all micro-batches since the run's first. */
 cst_status cst_session_begin(cst_session *s);
 cst_status cst_session_micro(cst_session *s, uint64_t index);
 
