@@ -106,6 +106,10 @@ def compare_learning(args, report):
         texts = [(os.path.join(ROOT, "data", "sample", "wiki.train.raw"), 50265, 1)]
         if args.data:
             texts.append((os.path.join(args.data, "wiki.valid.raw"), 20000, 2))
+        unknown = os.path.join(work, "unknown")
+        with open(unknown, "w") as f:
+            f.write("the <unk> of </s> <unk> is <unk> and <pad>\n" * 9)  # merges that make special tokens
+        texts.insert(0, (unknown, 1000, 2))
         for path, size, least in texts:
             same, merges = learns_the_same(args, folder, path, size, least)
             report(same, "%d merges learned from %s" % (merges, os.path.basename(path)))

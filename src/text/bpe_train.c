@@ -1,8 +1,5 @@
-/* Learning merges: words with their counts, a count for each pair of neighbours, and a queue of pairs by count.
- *
- * The outcome is that of Hugging Face's BpeTrainer to the last merge, which includes how it counts: a pair that came
- * up a second time, because two ways lead to its pieces, stands in the queue twice, each time for the words of its
- * own, and the count of a pair that has been merged stays as it was.
+/* Learning merges: words with their counts, a count for each pair of neighbours, and a queue of pairs by count, each with
+ * the words it came up in. The outcome is that of Hugging Face's BpeTrainer to the last merge.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -48,8 +45,7 @@ typedef struct trainer {
     cst_word_map pieces;   /* every piece once, by id */
     char **made;           /* [made_count], text of the pieces that merges made */
     size_t made_count, made_room;
-    uint32_t *merged;      /* [merged_count]: pairs in the order they were merged; one may be there twice */
-    size_t merged_count, merged_room;
+    cst_merges merges;
 } trainer;
 
 static void trainer_free(trainer *r)
@@ -67,7 +63,7 @@ static void trainer_free(trainer *r)
     free(r->queue);
     cst_word_map_free(&r->pieces);
     free(r->made);
-    free(r->merged);
+    cst_merges_free(&r->merges);
 }
 
 /* ---- words ---- */
@@ -241,7 +237,7 @@ static cst_status merge_word(trainer *r, uint32_t w, uint32_t left, uint32_t rig
     return CST_OK;
 }
 
-/* Id of the piece that the pair makes; usually a new one. */
+/* Id of the piece that the pair makes: a new one, unless the text has the name of a special token. */
 static cst_status make_piece(trainer *r, uint32_t *made, uint32_t left, uint32_t right)
 {
     const cst_word *a = &r->pieces.word[left], *b = &r->pieces.word[right];
@@ -268,8 +264,7 @@ static cst_status merge_pair(trainer *r, const candidate *c)
     uint64_t pair = r->pairs.pair[c->pair];
     uint32_t left = (uint32_t)(pair >> 32), right = (uint32_t)pair, made;
     CST_TRY(make_piece(r, &made, left, right));
-    CST_TRY(cst_grow(&r->merged, &r->merged_room, r->merged_count + 1, sizeof *r->merged));
-    r->merged[r->merged_count++] = c->pair;
+    if (cst_pair_map_find(&r->merges.pair, pair) == CST_NO_INDEX) CST_TRY(cst_merges_add(&r->merges, left, right, made));
     for (size_t i = 0; i < c->at.count; i++) CST_TRY(merge_word(r, c->at.word[i], left, right, made));
     return queue_found(r);
 }
@@ -293,25 +288,6 @@ static cst_status learn(trainer *r, uint32_t vocab_size, uint32_t min_frequency)
     return CST_OK;
 }
 
-/* The merges by rank. Of one that was done twice the later place counts. */
-static cst_status rank_merges(cst_tokenizer *t, trainer *r)
-{
-    size_t *last = malloc((r->pairs.count + 1) * sizeof *last);
-    cst_status st = last ? CST_OK : cst_fail(CST_NO_MEMORY, "%" PRIu32 " pairs", r->pairs.count);
-    if (st != CST_OK) return st;
-    for (size_t m = 0; m < r->merged_count; m++) last[r->merged[m]] = m;
-    for (size_t m = 0; m < r->merged_count; m++) {
-        uint64_t pair = r->pairs.pair[r->merged[m]];
-        uint32_t made, left = (uint32_t)(pair >> 32), right = (uint32_t)pair;
-        if (last[r->merged[m]] != m) continue;
-        CST_GO(make_piece(r, &made, left, right), out);
-        CST_GO(cst_merges_add(&t->merges, left, right, made), out);
-    }
-out:
-    free(last);
-    return st;
-}
-
 static cst_status build(cst_tokenizer **out, trainer *r)
 {
     cst_tokenizer *t;
@@ -323,7 +299,8 @@ static cst_status build(cst_tokenizer **out, trainer *r)
     CST_GO(cst_vocabulary_opt(t), out);
     for (uint32_t id = CST_SPECIALS; id < r->pieces.count; id++)
         cst_vocabulary_add(t, id, r->pieces.word[id].text, r->pieces.word[id].length, 0);
-    CST_GO(rank_merges(t, r), out);
+    t->merges = r->merges;
+    r->merges = (cst_merges){0};
     CST_GO(cst_vocabulary_finish(t, "learned vocabulary"), out);
     *out = t;
     t = NULL;
