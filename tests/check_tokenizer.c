@@ -62,9 +62,11 @@ static void check_ids(const cst_tokenizer *t, const char *text, size_t n, const 
     size_t count;
     ck_ok(cst_tokenizer_encode(t, &ids, &count, text, n, CST_ENCODE_BOS));
     ck_assert_uint_eq(ids[0], 2);
-    ck_assert_msg(count - 1 == json_array_size(want), "row %zu \"%s\": %zu ids, wanted %zu", row, text, count - 1, json_array_size(want));
+    ck_assert_msg(count - 1 == json_array_size(want),
+                  "row %zu \"%s\": %zu ids, wanted %zu", row, text, count - 1, json_array_size(want));
     for (size_t i = 0; i + 1 < count; i++)
-        ck_assert_msg(ids[i + 1] == json_integer_value(json_array_get(want, i)), "row %zu \"%s\": id %u at place %zu", row, text, ids[i + 1], i);
+        ck_assert_msg(ids[i + 1] == json_integer_value(json_array_get(want, i)),
+                      "row %zu \"%s\": id %u at place %zu", row, text, ids[i + 1], i);
     free(ids);
 }
 
@@ -349,7 +351,8 @@ static cst_status open_with(const char *file, const char *text)
 
 START_TEST(wrong_merges)
 {
-    static const char *const bad[] = {"#version: 0.2\nt\n", "#version: 0.2\n h e\n", "#version: 0.2\nh  e\n", "#version: 0.2\nh e \n", "#version: 0.2\nh e x\n"};
+    static const char *const bad[] = {"#version: 0.2\nt\n", "#version: 0.2\n h e\n", "#version: 0.2\nh  e\n",
+                                      "#version: 0.2\nh e \n", "#version: 0.2\nh e x\n"};
     ck_fails(open_with("merges.txt", NULL), CST_IO, "merges.txt");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         ck_fails(open_with("merges.txt", bad[i]), CST_INPUT, "merges.txt: line 2: two pieces with one space between them are wanted");
@@ -373,7 +376,8 @@ START_TEST(wrong_vocab)
     ck_fails(open_with("vocab.json", "{\"a\": 0, \"b\": 2}"), CST_INPUT, "\"b\" has id 2, outside 0..1");
     ck_fails(open_with("vocab.json", "{\"a\": 0.5}"), CST_INPUT, "the id of \"a\" is no integer");
     ck_fails(open_with("vocab.json", "{}"), CST_INPUT, "no piece \"</s>\"");
-    ck_fails(open_with("vocab.json", "{\"</s>\": 0, \"<pad>\": 1, \"a\": 2}"), CST_INPUT, "merges.txt: line 2: \"\xc4\xa0\" is not in vocab.json");
+    ck_fails(open_with("vocab.json", "{\"</s>\": 0, \"<pad>\": 1, \"a\": 2}"), CST_INPUT,
+             "merges.txt: line 2: \"\xc4\xa0\" is not in vocab.json");
     ck_fails(open_with("vocab.json", "{\"</s>\": 0, \"\xe2\x82\xac\": 1, \"<pad>\": 2}"), CST_INPUT, "stands for no byte");
     ck_fails(open_with("vocab.json", ""), CST_INPUT, "vocab.json");
     ck_fails(cst_tokenizer_open(&(cst_tokenizer *){NULL}, test_file("nowhere")), CST_IO, "nowhere/vocab.json");
@@ -406,7 +410,8 @@ START_TEST(settings)
     ck_fails(open_with(config, "{\"mask_token\": \"<mask>\"}"), CST_INPUT, "no piece \"<mask>\", which is \"mask_token\" in ");
     ck_fails(open_with(config, "{\"bos_token\": {\"text\": \"</s>\"}}"), CST_INPUT, "\"bos_token\" must be a name");
     ck_fails(open_with(config, "{\"bos_token\": \"\"}"), CST_INPUT, "\"bos_token\" must be a name");
-    ck_fails(open_with(config, "{\"bos_token\": {\"content\": \"</s>\", \"lstrip\": true}}"), CST_UNSUPPORTED, "\"bos_token\" with \"lstrip\"");
+    ck_fails(open_with(config, "{\"bos_token\": {\"content\": \"</s>\", \"lstrip\": true}}"), CST_UNSUPPORTED,
+             "\"bos_token\" with \"lstrip\"");
     ck_fails(open_with(config, "{\"add_prefix_space\": true}"), CST_UNSUPPORTED, "add_prefix_space");
     ck_fails(open_with(config, "{\"add_prefix_space\": 1}"), CST_INPUT, "add_prefix_space");
     ck_fails(open_with(config, "[]"), CST_INPUT, "tokenizer_config.json: expected a JSON object");

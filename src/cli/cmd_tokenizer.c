@@ -160,8 +160,8 @@ cst_status cst_cmd_tokenizer_train(const cst_args *a)
     }
     CST_GO(cst_tokenizer_train(&t, text, n, (uint32_t)size, (uint32_t)least), out);
     CST_GO(cst_tokenizer_save(t, out_dir), out);
-    printf(cst_args_flag(a, CST_OPTION_JSON) ? "{\"pieces\": %u, \"merges\": %u}\n" : "%u pieces, %u of them by merges\n", cst_tokenizer_size(t),
-           cst_tokenizer_merges(t));
+    printf(cst_args_flag(a, CST_OPTION_JSON) ? "{\"pieces\": %u, \"merges\": %u}\n" : "%u pieces, %u of them by merges\n",
+           cst_tokenizer_size(t), cst_tokenizer_merges(t));
 out:
     free(text);
     cst_tokenizer_free(t);

@@ -315,7 +315,8 @@ cst_status cst_tokenizer_train(cst_tokenizer **out, const char *text, size_t n, 
     uint32_t byte_id[256];
     cst_status st;
     if (vocab_size < CST_SPECIALS + 256)
-        return cst_fail(CST_USAGE, "a vocabulary of %" PRIu32 ": at least %d, the bytes and the special tokens", vocab_size, CST_SPECIALS + 256);
+        return cst_fail(CST_USAGE, "a vocabulary of %" PRIu32 ": at least %d, the bytes and the special tokens", vocab_size,
+                        CST_SPECIALS + 256);
     CST_GO(first_pieces(&r, byte_id), out);
     CST_GO(count_words(&r, text, n), out);
     CST_GO(spell_words(&r, byte_id), out);

@@ -144,7 +144,8 @@ cst_status cst_pieces_next(cst_pieces *p, const char **piece, size_t *length)
         if (r < 0) {
             PCRE2_UCHAR words[128];
             pcre2_get_error_message(r, words, sizeof words);
-            return cst_fail(r == PCRE2_ERROR_NOMEMORY ? CST_NO_MEMORY : CST_STATE, "matching the tokenizer's pattern: %s", (const char *)words);
+            return cst_fail(r == PCRE2_ERROR_NOMEMORY ? CST_NO_MEMORY : CST_STATE, "matching the tokenizer's pattern: %s",
+                            (const char *)words);
         }
         p->text += pcre2_get_ovector_pointer(p->match)[1];
     }
