@@ -328,7 +328,8 @@ out:
 static json_t *opt_settings(void)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s}", "bos_token", "</s>", "eos_token", "</s>", "pad_token", "<pad>",
-                     "unk_token", "</s>", "add_bos_token", 1, "add_prefix_space", 0, "errors", "replace", "tokenizer_class", "GPT2Tokenizer");
+                     "unk_token", "</s>", "add_bos_token", 1, "add_prefix_space", 0, "errors", "replace", "tokenizer_class",
+                     "GPT2Tokenizer");
 }
 
 /* What of the settings special_tokens_map.json holds. */
