@@ -94,6 +94,52 @@ echo '[5, 6]' >"$dir/t.json"
 expect 1 "array of arrays" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
 expect 2 "needs --model" "$CASTOR" grads
 
+# tokenizer: text to ids and back, any bytes; learning; errors.
+small=$src/tests/fixtures/tokenizer
+printf 'Hi</s> a\377\n' >"$dir/t.txt"
+expect 0 '^76 109 2 36 101 259 14$' "$CASTOR" tokenizer encode "$dir/t.txt"
+expect 0 '^2 76 109 64 51 119 66 36 101 259 14$' "$CASTOR" tokenizer encode --bos --plain "$dir/t.txt"
+expect 0 '^{"ids": \[76, 109, 2, 36, 101, 259, 14\]}$' "$CASTOR" tokenizer encode --json --tokenizer bytes "$dir/t.txt"
+expect 0 '^{"ids": \[\]}$' "$CASTOR" tokenizer encode --tokenizer "$small" --json "$dir/empty"
+for file in "$dir/t.txt" "$dir/empty" "$src/data/sample/wiki.test.raw"; do
+    for json in "" --json; do
+        "$CASTOR" tokenizer encode --tokenizer "$small" $json "$file" 2>"$dir/err" | "$CASTOR" tokenizer decode --tokenizer "$small" - 2>>"$dir/err" |
+            cmp -s - "$file" || bad "$file doesn't come back from its ids ($json)"
+    done
+done
+[ "$(echo '2, 76 109' | "$CASTOR" tokenizer decode --skip-special -)" = Hi ] || bad "decode --skip-special"
+expect 0 '^1500 pieces, 1240 of them by merges$' "$CASTOR" tokenizer train --vocab-size 1500 --out "$dir/tok" "$src/data/sample/wiki.train.raw"
+cmp -s "$dir/tok/merges.txt" "$small/merges.txt" || bad "other merges were learned than by the reference"
+expect 2 "tokenizer fly: no such command" "$CASTOR" tokenizer fly
+expect 2 "tokenizer encode needs a FILE" "$CASTOR" tokenizer encode
+expect 2 "begin with --" "$CASTOR" tokenizer encode "$dir/t.txt" "$dir/t.txt"
+expect 2 "no such option" "$CASTOR" tokenizer decode --bos "$dir/t.txt"
+expect 2 "needs --out" "$CASTOR" tokenizer train "$dir/t.txt"
+expect 2 "260 or more" "$CASTOR" tokenizer train --vocab-size 259 --out "$dir/tok2" "$dir/t.txt"
+expect 1 "empty corpus" "$CASTOR" tokenizer train --out "$dir/tok2" "$dir/empty"
+expect 1 "/proc/none" "$CASTOR" tokenizer train --out /proc/none "$dir/t.txt"
+[ -e "$dir/tok2" ] && bad "a folder was left after a failure"
+expect 1 "none: No such file" "$CASTOR" tokenizer encode "$dir/none"
+expect 1 "none/vocab.json: No such file" "$CASTOR" tokenizer encode --tokenizer "$dir/none" "$dir/t.txt"
+expect 1 "Is a directory" "$CASTOR" tokenizer encode "$dir"
+for ids in "5 x" "5 -1" "5 4294967296" "5 99999999999999999999" "5.0" "[5, 1.5]" "[5, -1]" '{"ids": 5}' '["5"]' "[5" "{}"; do
+    echo "$ids" >"$dir/ids"
+    expect 1 "$dir/ids: " "$CASTOR" tokenizer decode "$dir/ids"
+done
+echo "5 260" >"$dir/ids"
+expect 1 "id 260 at place 1: the tokenizer has 260" "$CASTOR" tokenizer decode "$dir/ids"
+expect 1 '"vocab_size" is 272' "$CASTOR" train $tiny --steps 1 --tokenizer "$small"
+# Token ids are kept in OUT/cache; what is there is used, unless it is damaged.
+set -- "$dir"/run/cache/*.tokens
+[ $# = 1 ] && [ -s "$1" ] || bad "train kept $# files of token ids"
+cp "$1" "$dir/kept"
+"$CASTOR" train $tiny --steps 1 --eval-every 0 --out "$dir/run" --verbose >/dev/null 2>"$dir/err" || bad "train with kept token ids"
+grep -q "token ids from .*cache" "$dir/err" || bad "kept token ids were not used"
+echo x >>"$1"
+"$CASTOR" train $tiny --steps 1 --eval-every 0 --out "$dir/run" >/dev/null 2>"$dir/err" || bad "train with damaged token ids"
+grep -q "warning: .*its length is wrong" "$dir/err" || bad "no word about damaged token ids"
+cmp -s "$1" "$dir/kept" || bad "damaged token ids were not written anew"
+
 expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
 expect 0 '"ms_per_step"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile
 

@@ -1,4 +1,4 @@
-/* Text: reading a split, the byte tokenizer and its files, batches; and that data/ is what it says it is. */
+/* Text: reading a split, the byte tokenizer and its files (merges: check_tokenizer.c), batches; and that data/ is what it says it is. */
 #include "testing.h"
 
 #include <sys/wait.h>
@@ -120,7 +120,7 @@ static void check_round_trip(const cst_tokenizer *t, const char *text, size_t n)
     uint32_t *ids = NULL;
     char *back = NULL;
     size_t count, m;
-    ck_ok(cst_tokenizer_encode(t, &ids, &count, text, n));
+    ck_ok(cst_tokenizer_encode(t, &ids, &count, text, n, 0));
     ck_ok(cst_tokenizer_decode(t, &back, &m, ids, count, 0));
     ck_assert_uint_eq(m, n);
     if (n) ck_assert_mem_eq(back, text, n);
@@ -139,15 +139,20 @@ START_TEST(bytes_round_trip)
     ck_ok(cst_tokenizer_open(&t, "bytes"));
     ck_assert_uint_eq(cst_tokenizer_size(t), 260);
     ck_assert_uint_eq(cst_tokenizer_eos(t), 2);
-    ck_ok(cst_tokenizer_encode(t, &ids, &count, all, sizeof all));
+    ck_ok(cst_tokenizer_encode(t, &ids, &count, all, sizeof all, 0));
     ck_assert_uint_eq(count, 256);
     for (uint32_t b = 0; b < 256; b++) ck_assert_uint_eq(ids[b], 4 + b);
     free(ids);
     check_round_trip(t, all, sizeof all);
     check_round_trip(t, "", 0);
-    check_round_trip(t, "</s> caf\xc3\xa9 \xe4\xb8 \xff\xfe", 16); /* a forged special, cut and invalid UTF-8 */
-    ck_ok(cst_tokenizer_encode(t, &ids, &count, "</s>", 4));
+    check_round_trip(t, "</s> caf\xc3\xa9 \xe4\xb8 \xff\xfe", 16); /* a special token, cut and invalid UTF-8 */
+    ck_ok(cst_tokenizer_encode(t, &ids, &count, "</s>", 4, CST_ENCODE_PLAIN));
     ck_assert_uint_eq(count, 4);
+    free(ids);
+    ck_ok(cst_tokenizer_encode(t, &ids, &count, "</s>", 4, CST_ENCODE_BOS));
+    ck_assert_uint_eq(count, 2);
+    ck_assert_uint_eq(ids[0], 2);
+    ck_assert_uint_eq(ids[1], 2);
     free(ids);
     cst_tokenizer_free(t);
     cst_tokenizer_free(NULL);
@@ -186,8 +191,8 @@ START_TEST(save_and_open)
     ck_ok(cst_tokenizer_save(t, dir));
     ck_ok(cst_tokenizer_open(&u, dir));
     ck_assert_uint_eq(cst_tokenizer_size(u), 260);
-    ck_ok(cst_tokenizer_encode(t, &a, &n, all, 256));
-    ck_ok(cst_tokenizer_encode(u, &b, &m, all, 256));
+    ck_ok(cst_tokenizer_encode(t, &a, &n, all, 256, 0));
+    ck_ok(cst_tokenizer_encode(u, &b, &m, all, 256, 0));
     ck_assert_uint_eq(n, m);
     ck_assert_mem_eq(a, b, n * sizeof *a);
     check_round_trip(u, all, 256);
@@ -251,27 +256,6 @@ START_TEST(bad_vocab)
     ck_fails(open_edited("\"A\": 69", "\"A\": 69, \"\": 260"), CST_INPUT, "a piece of 0 bytes");
     ck_fails(open_edited("\"A\": 69", "\"A\" 69"), CST_INPUT, "vocab.json: line");
     ck_ok(open_edited("\"A\": 69", "\"A\": 69, \"\xc4\xa0the\": 260")); /* a longer piece that no merge makes */
-}
-END_TEST
-
-START_TEST(merges_not_supported)
-{
-    cst_tokenizer *t = NULL;
-    char dir[512];
-    snprintf(dir, sizeof dir, "%s", test_file("merging"));
-    ck_ok(cst_tokenizer_open(&t, "bytes"));
-    ck_ok(cst_tokenizer_save(t, dir));
-    cst_tokenizer_free(t);
-    t = NULL;
-    ck_ok(cst_file_write(test_file("merging/merges.txt"), "#version: 0.2\n\xc4\xa0 t\n", 19));
-    ck_fails(cst_tokenizer_open(&t, dir), CST_UNSUPPORTED, "--tokenizer bytes");
-    ck_ok(cst_file_write(test_file("merging/merges.txt"), "#version: 0.2\n# #", 17));
-    ck_fails(cst_tokenizer_open(&t, dir), CST_UNSUPPORTED, "merges.txt");
-    ck_fails(cst_tokenizer_open(&t, test_file("nowhere")), CST_IO, "nowhere");
-    ck_assert_ptr_null(t);
-    ck_ok(cst_file_write(test_file("merging/merges.txt"), "\r\n\n", 3));
-    ck_ok(cst_tokenizer_open(&t, dir));
-    cst_tokenizer_free(t);
 }
 END_TEST
 
@@ -438,7 +422,6 @@ int main(void)
     tcase_add_test(c, decode_specials);
     tcase_add_test(c, save_and_open);
     tcase_add_test(c, bad_vocab);
-    tcase_add_test(c, merges_not_supported);
     tcase_add_test(c, in_order);
     tcase_add_test(c, covers_each_epoch);
     tcase_add_test(c, pure_function_of_index);

@@ -15,6 +15,9 @@ cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
 cst_status cst_cmd_tune(const cst_args *a);
+cst_status cst_cmd_tokenizer_encode(const cst_args *a);
+cst_status cst_cmd_tokenizer_decode(const cst_args *a);
+cst_status cst_cmd_tokenizer_train(const cst_args *a);
 
 /* Common part of a session's options: device, budget, batch, placement, recompute, seed, optimizer. config
  * must be set already. Checks what the option table can't. */

@@ -13,7 +13,7 @@
 >>>>>>> w-step
 #include "cli/cli.h"
 #include "model/weights.h"
-#include "text/tokenizer.h"
+#include "text/token_cache.h"
 #include "text/wikitext.h"
 #include "train/trainer.h"
 
@@ -78,18 +78,24 @@ out:
 
 static cst_status load_split(run *r, split *s, cst_option_id own, const char *name, int required)
 {
-    char *path, *text = NULL;
+    const char *out = r->a->text[CST_OPTION_OUT];
+    char *path, *text = NULL, *cache = NULL;
     size_t n;
     cst_status st;
     if (!r->tok) return required ? cst_fail(CST_USAGE, "--%s needs --tokenizer", name) : CST_OK;
     CST_TRY(split_path(&path, r->a, own, name, required));
     if (!path) return CST_OK;
+    if (out && !(cache = cst_path_join(out, "cache"))) {
+        st = cst_fail(CST_NO_MEMORY, "%s", out);
+        goto out;
+    }
     CST_GO(cst_text_load(&text, &n, path), out);
-    CST_GO(cst_tokenizer_encode(r->tok, &s->ids, &s->count, text, n), out);
+    CST_GO(cst_token_cache_encode(&s->ids, &s->count, r->tok, text, n, cache), out);
 out:
     if (st != CST_OK) st = cst_fail_in(st, "%s text", name);
     free(path);
     free(text);
+    free(cache);
     return st;
 }
 
@@ -274,7 +280,9 @@ cst_status cst_cmd_train(const cst_args *a)
     CST_GO(cst_session_options_from(&o, a, &config), out);
     CST_GO(open_tokenizer(&r), out);
     if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
-        st = cst_fail(CST_INPUT, "the tokenizer has %u ids, the model %" PRId64, cst_tokenizer_size(r.tok), config.vocab_size);
+        const char *spec = a->text[CST_OPTION_TOKENIZER] ? a->text[CST_OPTION_TOKENIZER] : a->text[CST_OPTION_MODEL];
+        st = cst_fail(CST_INPUT, "the tokenizer (%s) has %u ids, the model's \"vocab_size\" is %" PRId64 ": too small", spec ? spec : "bytes",
+                      cst_tokenizer_size(r.tok), config.vocab_size);
         goto out;
     }
     if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);

@@ -23,6 +23,12 @@ static const struct command {
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
     {{"tune", NULL}, IN_TUNE, cst_cmd_tune, "find and keep good settings for a device's matrix products", "castor tune [--seconds N] [options]"},
+    {{"tokenizer", "encode"}, IN_ENCODE, cst_cmd_tokenizer_encode, "token ids of a text",
+     "castor tokenizer encode [--tokenizer DIR] [--bos] [--json] FILE|-"},
+    {{"tokenizer", "decode"}, IN_DECODE, cst_cmd_tokenizer_decode, "text of token ids",
+     "castor tokenizer decode [--tokenizer DIR] [--skip-special] FILE|-"},
+    {{"tokenizer", "train"}, IN_LEARN, cst_cmd_tokenizer_train, "learn a tokenizer from a text",
+     "castor tokenizer train --out DIR [--vocab-size N] [options] FILE|-"},
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
@@ -37,7 +43,7 @@ static void print_help(FILE *f)
     fprintf(f, "castor trains OPT language models on any OpenCL device.\n\nusage: castor COMMAND [options]\n\n");
     for (size_t i = 0; i < COMMANDS; i++) {
         command_name(name, &commands[i]);
-        fprintf(f, "  %-12s %s\n", name, commands[i].summary);
+        fprintf(f, "  %-16s %s\n", name, commands[i].summary);
     }
     fprintf(f, "\n  castor COMMAND --help   a command's options\n  castor --version        version and libraries\n");
 }
@@ -107,8 +113,10 @@ int main(int argc, char **argv)
     const struct command *c = find_command(argc, argv, &skip);
     if (!c) {
         if (argc < 2) print_help(stderr);
-        else fprintf(stderr, "castor: %s%s%s: no such command (see castor --help)\n", argv[1], argc > 2 && !strcmp(argv[1], "bench") ? " " : "",
-                     argc > 2 && !strcmp(argv[1], "bench") ? argv[2] : "");
+        else {
+            int two = argc > 2 && (!strcmp(argv[1], "bench") || !strcmp(argv[1], "tokenizer"));
+            fprintf(stderr, "castor: %s%s%s: no such command (see castor --help)\n", argv[1], two ? " " : "", two ? argv[2] : "");
+        }
         return 2;
     }
     command_name(name, c);
@@ -123,6 +131,6 @@ int main(int argc, char **argv)
                             : cst_args_flag(&a, CST_OPTION_VERBOSE) ? CST_LOG_DEBUG
                                                                     : CST_LOG_INFO);
     cst_device_prepare();
-    cst_catch_signals();
+    if (!(c->bit & IN_TOKENIZER)) cst_catch_signals(); /* these may end at once: what they write is whole or not there */
     return finish(c->run(&a));
 }

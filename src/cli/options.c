@@ -110,6 +110,10 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
     a->text[CST_OPTION_DEVICE] = getenv("CASTOR_DEVICE");
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];
+        if (command & IN_OPERAND && !a->operand && strncmp(arg, "--", 2)) {
+            a->operand = arg;
+            continue;
+        }
         if (strncmp(arg, "--", 2)) return cst_fail(CST_USAGE, "%s: options begin with -- (see castor %s --help)", arg, command_name);
         const char *name = arg + 2, *eq = strchr(name, '=');
         int id = find_option(name, eq ? (size_t)(eq - name) : strlen(name), command);

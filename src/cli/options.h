@@ -25,10 +25,16 @@ typedef enum cst_option_kind {
 #define IN_BENCH_GEMM 16u
 #define IN_BENCH_OP 32u
 #define IN_TUNE 64u
+#define IN_ENCODE 128u
+#define IN_DECODE 256u
+#define IN_LEARN 512u /* castor tokenizer train */
+#define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
+#define IN_OPERAND IN_TOKENIZER /* takes a FILE besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
-#define IN_ALL (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE)
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN)
+#define IN_ALL (IN_JSON | IN_DECODE)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
@@ -39,10 +45,16 @@ typedef enum cst_option_kind {
     X(TRAIN, "train", TEXT, "FILE", 0, NULL, IN_TRAIN, "training text, instead of --data")                                        \
     X(VALID, "valid", TEXT, "FILE", 0, NULL, IN_TRAIN, "validation text")                                                         \
     X(TEST, "test", TEXT, "FILE", 0, NULL, IN_TRAIN, "test text: its loss is told at the end")                                    \
-    X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN, "tokenizer; default: the model folder's, else bytes")         \
+    X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN | IN_ENCODE | IN_DECODE,                                       \
+      "folder with vocab.json and merges.txt; default: the model folder, else bytes")                                             \
+    X(BOS, "bos", FLAG, NULL, 0, NULL, IN_ENCODE, "put the token that begins a text in front (OPT: </s>)")                        \
+    X(PLAIN, "plain", FLAG, NULL, 0, NULL, IN_ENCODE, "names of special tokens in the text are ordinary text")                    \
+    X(SKIP_SPECIAL, "skip-special", FLAG, NULL, 0, NULL, IN_DECODE, "leave special tokens out")                                   \
+    X(VOCAB_SIZE, "vocab-size", INT, "N", 260, "50265", IN_LEARN, "pieces to have in the end: 4 special tokens, 256 bytes, merges") \
+    X(MIN_FREQUENCY, "min-frequency", INT, "N", 1, "2", IN_LEARN, "merge only pairs that come N times")                          \
     X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS,                                                   \
       "a JSON array of arrays of token ids: the batch (grads), or the training text, one array after the other")                  \
-    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE, "where results go: train a folder, grads a safetensors file, tune JSON")       \
+    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN, "where results go: train and tokenizer train a folder, grads a safetensors file, tune JSON")       \
     X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
     X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \
@@ -79,7 +91,7 @@ typedef enum cst_option_kind {
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN, "of weights, order of the text and dropout")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
-    X(JSON, "json", FLAG, NULL, 0, NULL, IN_ALL, "the result as JSON on stdout")                                                  \
+    X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
     X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \
     X(HELP, "help", FLAG, NULL, 0, NULL, IN_ALL, "this text")
@@ -94,11 +106,13 @@ typedef enum cst_option_id {
 typedef struct cst_args {
     unsigned command;                     /* one IN_ bit */
     const char *command_name;
+    const char *operand;                  /* FILE; NULL: none */
     const char *text[CST_OPTION_COUNT];   /* value as given, or the default; NULL: none */
     unsigned char given[CST_OPTION_COUNT];
 } cst_args;
 
-/* Parse argv[0..argc) as options of one command: --name VALUE, --name=VALUE, --flag. USAGE names the option
+/* Parse argv[0..argc) as options of one command: --name VALUE, --name=VALUE, --flag; those in
+ * IN_OPERAND take one word more, a file or - for standard input. USAGE names the option
  * and what is allowed. Values are borrowed from argv. */
 cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_name, int argc, char **argv);
 
