@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/cli.h"
+#include "model/folder.h"
 #include "model/weights.h"
 #include "text/tokenizer.h"
 #include "text/wikitext.h"
@@ -141,8 +142,13 @@ static void report(const cst_step_report *p, void *user)
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
-    CST_TRY(cst_model_save(s->model, dir));
-    return r->tok ? cst_tokenizer_save(r->tok, dir) : CST_OK;
+    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
+    CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
+    if (r->tok) CST_TRY(cst_tokenizer_save(r->tok, dir));
+    if (model) CST_TRY(cst_folder_copy_generation(dir, model));
+    /* The files as they came say more than what was understood of them. */
+    if (spec && strcmp(spec, "bytes")) return cst_folder_copy_tokenizer(dir, spec);
+    return !spec && model ? cst_folder_copy_tokenizer(dir, model) : CST_OK;
 }
 
 static int stop(void *user)
@@ -243,7 +249,9 @@ cst_status cst_cmd_train(const cst_args *a)
     CST_GO(cst_session_options_from(&o, a, &config), out);
     CST_GO(open_tokenizer(&r), out);
     if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
-        st = cst_fail(CST_INPUT, "the tokenizer has %u ids, the model %" PRId64, cst_tokenizer_size(r.tok), config.vocab_size);
+        st = cst_fail(CST_INPUT, "the tokenizer (%s) has %u ids; allowed by the model's \"vocab_size\": %" PRId64,
+                      a->text[CST_OPTION_TOKENIZER] ? a->text[CST_OPTION_TOKENIZER] : a->text[CST_OPTION_MODEL] ? a->text[CST_OPTION_MODEL] : "bytes",
+                      cst_tokenizer_size(r.tok), config.vocab_size);
         goto out;
     }
     if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);
@@ -258,7 +266,6 @@ cst_status cst_cmd_train(const cst_args *a)
         CST_GO(make_batches(&r, &r.test, &o, 0), out);
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
-    if (a->text[CST_OPTION_OUT]) CST_GO(cst_make_dirs(a->text[CST_OPTION_OUT]), out); /* before hours of work */
     CST_GO(cst_session_open(&s, &o), out);
     print_start(&r, s);
     st = train(&r, s, &schedule);
