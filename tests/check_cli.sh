@@ -139,6 +139,25 @@ echo x >>"$1"
 "$CASTOR" train $tiny --steps 1 --eval-every 0 --out "$dir/run" >/dev/null 2>"$dir/err" || bad "train with damaged token ids"
 grep -q "warning: .*its length is wrong" "$dir/err" || bad "no word about damaged token ids"
 cmp -s "$1" "$dir/kept" || bad "damaged token ids were not written anew"
+# A model folder that can't be right: exit 1 or 2, the file and what is wrong, nothing left behind.
+echo '[[5, 6, 7]]' >"$dir/t.json"
+for bad in "1 bad-code.bin os.system" "1 bad-nan.safetensors NaN" "2 bad-legacy.bin 1.6" "1 bad-vocabulary.safetensors vocab_size" \
+    "1 bad-bomb.bin compressed" "2 bad-head.safetensors tied"; do
+    set -- $bad
+    rm -rf "$dir/hf"
+    mkdir "$dir/hf"
+    cp "$src/tests/fixtures/hf/config.json" "$dir/hf"
+    case $2 in *.bin) name=pytorch_model.bin ;; *) name=model.safetensors ;; esac
+    cp "$src/tests/fixtures/hf/$2" "$dir/hf/$name"
+    expect "$1" "hf/$name.*$3" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors" --logits "$dir/l2.safetensors"
+    ls "$dir"/g2* "$dir"/l2* 2>/dev/null && bad "$2: a file was left after a failure"
+    expect "$1" "hf/$name.*$3" "$CASTOR" train --model "$dir/hf" --tokens-file "$dir/t.json" --seq 2 --batch 1 --steps 1 --out "$dir/never"
+    [ -e "$dir/never" ] && bad "$2: a folder was left after a failure"
+done
+cp "$src/tests/fixtures/hf/good-f16.bin" "$dir/hf/pytorch_model.bin"
+rm "$dir/hf/model.safetensors"
+expect 0 "over 2 targets" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g.safetensors" --logits "$dir/l.safetensors"
+[ -s "$dir/l.safetensors" ] || bad "no logits"
 
 expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
 expect 0 '"ms_per_step"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile

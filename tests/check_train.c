@@ -261,7 +261,7 @@ static void note(const cst_step_report *r, void *user)
 static cst_status save_model(cst_session *s, const char *dir, void *user)
 {
     (void)user;
-    return cst_model_save(s->model, dir);
+    return cst_model_save(s->model, dir, CST_SHARD_BYTES);
 }
 
 static int stop_now(void *user)
@@ -398,7 +398,7 @@ START_TEST(saved_weights_come_back_bit_for_bit)
     ck_ok(cst_session_open(&s, &o));
     ck_ok(cst_model_init(s->model, 9));
     float *before = op_read(s->model->w[3]);
-    ck_ok(cst_model_save(s->model, dir));
+    ck_ok(cst_model_save(s->model, dir, CST_SHARD_BYTES));
     ck_ok(cst_model_init(s->model, 10));
     ck_ok(cst_weights_load(s->model, dir));
     float *after = op_read(s->model->w[3]);

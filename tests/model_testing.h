@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "io/safetensors.h"
+#include "model/folder.h"
 #include "model/weights.h"
 #include "train/trainer.h"
 

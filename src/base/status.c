@@ -33,6 +33,9 @@ cst_status cst_fail(cst_status s, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    /* A file's own words may be in it: nothing there may steer a terminal. */
+    for (char *p = line; *p; p++)
+        if (((unsigned char)*p < ' ' && *p != '\n' && *p != '\t') || *p == 0x7f) *p = '?';
     memcpy(detail, line, sizeof detail);
     return s;
 }

@@ -40,7 +40,7 @@ typedef enum cst_status {
 const char *cst_status_text(cst_status s);
 /* Exit status of the program for it (0, 1, 2 or 130). */
 int cst_status_exit(cst_status s);
-/* Record a detail line (printf-style) for this thread and return s. */
+/* Record a detail line (printf-style) for this thread and return s. Control characters become "?". */
 cst_status cst_fail(cst_status s, const char *fmt, ...) CST_PRINTF(2, 3);
 /* Put "prefix: " in front of the current detail and return s: who was doing what. */
 cst_status cst_fail_in(cst_status s, const char *fmt, ...) CST_PRINTF(2, 3);

@@ -3,7 +3,35 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "io/safetensors.h"
 #include "model/weights.h"
+
+static cst_status save_logits(cst_session *s, const char *path)
+{
+    const int64_t dims[] = {s->batch->rows, s->batch->seq, s->o.config.vocab_size};
+    cst_safetensors_writer *w = NULL;
+    cst_tensor *t = NULL;
+    float *host = NULL;
+    cst_status st;
+    CST_GO(cst_tensor_create(&t, s->mem, CST_SCRATCH, CST_F32, 2, (int64_t[]){dims[0] * dims[1], dims[2]}, "logits"), out);
+    CST_GO(cst_model_logits(s->model, s->batch, t), out);
+    if (!(host = malloc(t->bytes))) {
+        st = cst_fail(CST_NO_MEMORY, "%s", path);
+        goto out;
+    }
+    CST_GO(cst_tensor_read(t, 0, host, t->bytes), out);
+    CST_GO(cst_safetensors_writer_create(&w, path), out);
+    CST_GO(cst_safetensors_writer_declare(w, "logits", CST_ST_F32, 3, dims), out);
+    CST_GO(cst_safetensors_writer_begin(w), out);
+    CST_GO(cst_safetensors_writer_put(w, host, t->bytes), out);
+    st = cst_safetensors_writer_commit(w);
+    w = NULL;
+out:
+    cst_safetensors_writer_discard(w);
+    free(host);
+    cst_tensor_free(t);
+    return st;
+}
 
 cst_status cst_cmd_grads(const cst_args *a)
 {
@@ -28,6 +56,7 @@ cst_status cst_cmd_grads(const cst_args *a)
     CST_GO(cst_session_micro(s, 0), out);
     CST_GO(cst_tensor_read(s->losses, 0, &loss, sizeof loss), out);
     CST_GO(cst_weights_save(s->model, s->model->g, out, "loss", loss), out);
+    if (a->text[CST_OPTION_LOGITS]) CST_GO(save_logits(s, a->text[CST_OPTION_LOGITS]), out);
     if (cst_args_flag(a, CST_OPTION_JSON)) printf("{\"loss\": %.9g, \"targets\": %" PRId64 "}\n", loss, s->batch->count);
     else printf("loss %.9g over %" PRId64 " targets; gradients of %d tensors in %s\n", loss, s->batch->count, s->model->params, out);
 out:

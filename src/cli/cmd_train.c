@@ -6,12 +6,10 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-<<<<<<< HEAD
 #include "base/json.h"
-=======
 #include "base/log.h"
->>>>>>> w-step
 #include "cli/cli.h"
+#include "model/folder.h"
 #include "model/weights.h"
 #include "text/token_cache.h"
 #include "text/wikitext.h"
@@ -174,9 +172,14 @@ static cst_status save_choices(cst_session *s, const char *dir)
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
-    CST_TRY(cst_model_save(s->model, dir));
+    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
+    CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
     CST_TRY(save_choices(s, dir));
-    return r->tok ? cst_tokenizer_save(r->tok, dir) : CST_OK;
+    if (r->tok) CST_TRY(cst_tokenizer_save(r->tok, dir));
+    if (model) CST_TRY(cst_folder_copy_generation(dir, model));
+    /* The files as they came say more than what was understood of them. */
+    if (spec && strcmp(spec, "bytes")) return cst_folder_copy_tokenizer(dir, spec);
+    return !spec && model ? cst_folder_copy_tokenizer(dir, model) : CST_OK;
 }
 
 static int stop(void *user)
@@ -297,7 +300,6 @@ cst_status cst_cmd_train(const cst_args *a)
         CST_GO(make_batches(&r, &r.test, &o, 0), out);
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
-    if (a->text[CST_OPTION_OUT]) CST_GO(cst_make_dirs(a->text[CST_OPTION_OUT]), out); /* before hours of work */
     phase(&r, "text");
     CST_GO(cst_session_open(&s, &o), out);
     phase(&r, "device, plan and memory");

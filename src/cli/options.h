@@ -38,7 +38,7 @@ typedef enum cst_option_kind {
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
-    X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS, "start from this folder's config.json and model.safetensors")    \
+    X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS, "start from this Hugging Face folder (config.json, weights)")     \
     X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_STEP,                                                                      \
       "random start: opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, or any OPT config.json")                          \
     X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw")                  \
@@ -55,6 +55,7 @@ typedef enum cst_option_kind {
     X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS,                                                   \
       "a JSON array of arrays of token ids: the batch (grads), or the training text, one array after the other")                  \
     X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN, "where results go: train and tokenizer train a folder, grads a safetensors file, tune JSON")       \
+    X(LOGITS, "logits", TEXT, "FILE", 0, NULL, IN_GRADS, "write the logits [sequences, tokens, vocabulary] to this safetensors file too") \
     X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
     X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \

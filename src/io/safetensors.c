@@ -309,21 +309,40 @@ static void to_f32(float *dst, const unsigned char *p, cst_st_dtype t, size_t n)
     }
 }
 
-cst_status cst_safetensors_copy_f32(float *dst, const cst_safetensors_view *v, size_t first, size_t count)
+int cst_st_dtype_is_real(cst_st_dtype t)
+{
+    return t == CST_ST_F64 || t == CST_ST_F32 || t == CST_ST_F16 || t == CST_ST_BF16;
+}
+
+void cst_st_to_f32(float *dst, const void *src, cst_st_dtype t, size_t count)
 {
     enum { BLOCK = 1 << 16 };
-    if (v->dtype != CST_ST_F64 && v->dtype != CST_ST_F32 && v->dtype != CST_ST_F16 && v->dtype != CST_ST_BF16)
-        return cst_fail(CST_UNSUPPORTED, "tensor \"%s\" is %s; allowed: F64, F32, F16, BF16", v->name, v->dtype_name);
-    if (first > v->count || count > v->count - first)
-        return cst_fail(CST_USAGE, "tensor \"%s\": elements %zu + %zu of %zu", v->name, first, count, v->count);
-    size_t size = DTYPES[v->dtype].bytes, blocks = (count + BLOCK - 1) / BLOCK;
-    const unsigned char *p = (const unsigned char *)v->data + first * size;
+    size_t size = DTYPES[t].bytes, blocks = (count + BLOCK - 1) / BLOCK;
+    const unsigned char *p = src;
 #pragma omp parallel for schedule(static) if (blocks > 4)
     for (size_t b = 0; b < blocks; b++) {
         size_t at = b * BLOCK, n = count - at < BLOCK ? count - at : BLOCK;
-        to_f32(dst + at, p + at * size, v->dtype, n);
+        to_f32(dst + at, p + at * size, t, n);
     }
+}
+
+cst_status cst_safetensors_copy_f32(float *dst, const cst_safetensors_view *v, size_t first, size_t count)
+{
+    if (!cst_st_dtype_is_real(v->dtype))
+        return cst_fail(CST_UNSUPPORTED, "tensor \"%s\" is %s; allowed: F64, F32, F16, BF16", v->name, v->dtype_name);
+    if (first > v->count || count > v->count - first)
+        return cst_fail(CST_USAGE, "tensor \"%s\": elements %zu + %zu of %zu", v->name, first, count, v->count);
+    cst_st_to_f32(dst, (const unsigned char *)v->data + first * DTYPES[v->dtype].bytes, v->dtype, count);
     return CST_OK;
+}
+
+void cst_safetensors_forget(const cst_safetensors_view *v, size_t first, size_t count)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), size = DTYPES[v->dtype].bytes;
+    uintptr_t begin = (uintptr_t)v->data + first * size, end = begin + count * size;
+    begin &= ~(page - 1); /* a page shared with the tensor before is read no more; the last one may be shared with the next */
+    end &= ~(page - 1);
+    if (end > begin) (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
 /* ---- writing ---- */

@@ -47,6 +47,10 @@ typedef enum cst_st_dtype {
 const char *cst_st_dtype_name(cst_st_dtype t);
 /* Bytes of one element. */
 size_t cst_st_dtype_bytes(cst_st_dtype t);
+/* Can its values become f32: F64, F32, F16, BF16? */
+int cst_st_dtype_is_real(cst_st_dtype t);
+/* dst[i] = (float)src[i], i in [0, count), on all host threads; t is one of the real types. src may be unaligned. */
+void cst_st_to_f32(float *dst, const void *src, cst_st_dtype t, size_t count);
 
 /* ---- reading ---- */
 
@@ -76,6 +80,9 @@ size_t cst_safetensors_count(const cst_safetensors *s);
 const cst_safetensors_view *cst_safetensors_get(const cst_safetensors *s, size_t i);
 /* NULL when there is no such tensor. */
 const cst_safetensors_view *cst_safetensors_find(const cst_safetensors *s, const char *name);
+/* Let the kernel take the pages of elements [first, first + count) back: reading a whole file through this keeps the
+ * process small. The data stays valid; reading it again costs a fault. */
+void cst_safetensors_forget(const cst_safetensors_view *v, size_t first, size_t count);
 /* A string of "__metadata__", NULL when absent. */
 const char *cst_safetensors_metadata(const cst_safetensors *s, const char *key);
 

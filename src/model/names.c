@@ -103,6 +103,19 @@ static int64_t size_of(const cst_config *c, enum dim d)
     }
 }
 
+static const char *name_of(enum dim d)
+{
+    static const char *const names[] = {
+        [NONE] = "",
+        [HIDDEN] = "hidden_size",
+        [FFN] = "ffn_dim",
+        [EMBED] = "word_embed_proj_dim",
+        [VOCAB] = "vocab_size",
+        [POSITIONS] = "max_position_embeddings + 2",
+    };
+    return names[d];
+}
+
 cst_status cst_param_get(cst_param *p, const cst_config *c, int id)
 {
     if (id < 0 || id >= cst_param_count(c))
@@ -116,6 +129,8 @@ cst_status cst_param_get(cst_param *p, const cst_config *c, int id)
     p->rank = ROLES[p->role].cols == NONE ? 1 : 2;
     p->dims[0] = size_of(c, ROLES[p->role].rows);
     p->dims[1] = size_of(c, ROLES[p->role].cols);
+    p->dim_name[0] = name_of(ROLES[p->role].rows);
+    p->dim_name[1] = name_of(ROLES[p->role].cols);
     p->count = p->dims[0] * p->dims[1];
     p->decay = p->kind == CST_PARAM_WEIGHT || p->kind == CST_PARAM_EMBEDDING;
     p->init_std = p->decay ? c->init_std : 0;
@@ -128,8 +143,7 @@ int cst_param_find(const cst_config *c, const char *name)
 {
     if (!strcmp(name, "lm_head.weight")) return cst_param_id(c, CST_ROLE_EMBED_TOKENS, -1);
     if (!strncmp(name, "model.", 6)) name += 6;
-    if (strncmp(name, "decoder.", 8)) return -1;
-    name += 8;
+    if (!strncmp(name, "decoder.", 8)) name += 8;
     int layer = -1;
     if (!strncmp(name, "layers.", 7)) {
         char *end, digits[16];

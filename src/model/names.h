@@ -59,6 +59,7 @@ typedef struct cst_param {
     cst_param_kind kind;
     int rank; /* 1 or 2 */
     int64_t dims[2];
+    const char *dim_name[2]; /* what config.json calls them ("hidden_size"); static */
     int64_t count; /* elements */
     double init_std;   /* normal with this deviation about init_value; 0: init_value exactly */
     double init_value;
@@ -73,8 +74,8 @@ cst_status cst_param_get(cst_param *p, const cst_config *c, int id);
 /* Number of the parameter with this role; `layer` is not looked at for roles outside the layers.
  * -1 when the model has none. */
 int cst_param_id(const cst_config *c, cst_role role, int layer);
-/* Number of the parameter with this name, -1: none. Names without the leading "model." (as in files of the
- * bare decoder) are found too, and "lm_head.weight" is embed_tokens. */
+/* Number of the parameter with this name, -1: none. Names without the leading "model." or "decoder." (as in files
+ * of the bare model or decoder) are found too, and "lm_head.weight" is embed_tokens. */
 int cst_param_find(const cst_config *c, const char *name);
 
 #endif
