@@ -108,7 +108,7 @@ typedef struct epilogue {
 float16 finish(float16 v, const epilogue e, const int row, const int at)
 {
     if (e.bias) v += vload16(0, e.bias + at);
-    if (e.relu) v = fmax(v, 0.0f);
+    if (e.relu) v = v < 0.0f ? (float16)(0.0f) : v;
     if (e.residual) v += vload16(0, e.residual + row * e.ldr + at);
     return v;
 }
@@ -122,7 +122,7 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
     for (int i = 0; i < cols; i++) {
         float v = e.add ? c[i] + t[i] : t[i];
         if (e.last && e.bias) v += e.bias[i];
-        if (e.last && e.relu) v = fmax(v, 0.0f);
+        if (e.last && e.relu) v = v < 0.0f ? 0.0f : v;
         if (e.last && e.residual) v += e.residual[row * e.ldr + i];
         c[i] = v;
     }
@@ -137,6 +137,14 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
         const float16 u = vload16(2 * j, panel), w = vload16(2 * j + 1, panel);      \
         EACH8(STEP)                                                                  \
     }
+
+/* Ask for line `i` of what the group packs next: k of op(B) from k1, `count` panels from column `first`. */
+#define prefetch_next(b_, i)                                                                                         \
+    do {                                                                                                             \
+        const int next_ = (i);                                                                                       \
+        if (TB) prefetch_line(b_ + (first + next_ / (KC / 16)) * ldb + k1 + next_ % (KC / 16) * 16);                 \
+        else prefetch_line(b_ + (k1 + next_ / (2 * COUNT)) * ldb + first + next_ % (2 * COUNT) * 16);                \
+    } while (0)
 
 #define PREFETCH_ROW(r) prefetch_line(out + r * ldc), prefetch_line(out + r * ldc + 16);
 #define LOAD_C(r) s##r += vload16(0, out + r * ldc), v##r += vload16(1, out + r * ldc);
@@ -163,6 +171,8 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
     const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
     for (int k0 = 0; k0 < k; k0 += KC) {
         const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
+        const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? KC * COUNT * 2 : 0, part = lines / (((m + MR - 1) / MR) * COUNT) + 1;
+        int line = 0;
         for (int p = 0; p < count; p++) {
             const int col = first + p * NR;
             pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
@@ -176,6 +186,7 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
                 __global float *out = c + row * ldc + col;
                 const epilogue e = EPILOGUE(row, col, accumulate || k0);
                 EACH8(PREFETCH_ROW)
+                for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);
                 SUMS(kc, panel)
                 PUT_TILE
             }
@@ -218,7 +229,7 @@ void put_8(__global float *c, float8 x, const int row, const int cols, const epi
         if (e.add) x += vload8(0, c);
         if (e.last) {
             if (e.bias) x += vload8(0, e.bias);
-            if (e.relu) x = fmax(x, 0.0f);
+            if (e.relu) x = x < 0.0f ? (float8)(0.0f) : x;
             if (e.residual) x += vload8(0, e.residual + row * e.ldr);
         }
         vstore8(x, 0, c);
@@ -229,7 +240,7 @@ void put_8(__global float *c, float8 x, const int row, const int cols, const epi
             float v = e.add ? c[i] + t[i] : t[i];
             if (e.last) {
                 if (e.bias) v += e.bias[i];
-                if (e.relu) v = fmax(v, 0.0f);
+                if (e.relu) v = v < 0.0f ? 0.0f : v;
                 if (e.residual) v += e.residual[row * e.ldr + i];
             }
             c[i] = v;

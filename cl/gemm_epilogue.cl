@@ -16,7 +16,7 @@ __kernel void gemm_epilogue(IN(float, bias), IN(float, residual), IO(float, c), 
     FOR_ROW(j, n) {
         floatv v = row_load(c + j, n - j);
         if (has_bias) v += row_load(bias + j, n - j);
-        if (relu) v = fmax(v, (floatv)(0.0f));
+        if (relu) v = v < (floatv)(0.0f) ? (floatv)(0.0f) : v;
         if (has_residual) v += row_load(residual + j, n - j);
         row_store(v, c + j, n - j);
     }

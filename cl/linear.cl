@@ -1,5 +1,4 @@
 /* What a linear layer needs besides its matrix products:
- *     linear_bias   y[i,j] += bias[j]                    y: n rows of d floats; one group a row
  *     column_sum    out[b,j] (+)= sum of x[i,j] over the rows i of block b, which has `block` rows
  * column_sum: x: n rows of d floats; out: one row of d floats a block, overwritten, or added to when `add`.
  * Groups: dimension 0 strips of `width` columns, dimension 1 blocks. The order of summation depends on the
@@ -7,15 +6,6 @@
  */
 #include "common.clh"
 #include "row.clh"
-
-__kernel void linear_bias(IN(float, bias), IO(float, y), const ulong n, const int d)
-{
-    const ulong row = get_group_id(0);
-    if (row >= n) return;
-    USE_IN(float, bias);
-    USE_IO(float, y) + row * (ulong)d;
-    FOR_ROW(c, d) row_store(row_load(y + c, d - c) + row_load(bias + c, d - c), y + c, d - c);
-}
 
 #if WG == 1
 /* Row after row, four at a time; the strip of `out` stays in the cache. */

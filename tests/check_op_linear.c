@@ -223,6 +223,21 @@ START_TEST(can_be_planned)
 }
 END_TEST
 
+START_TEST(fused_relu_keeps_a_nan)
+{
+    float x[6] = {1, NAN, -1, 2, -3, 1}, w[2 * 2] = {1, 1, -1, 0}, bias[2] = {0.5f, 0}, residual[6] = {10, 20, 30, 40, 50, 60};
+    cst_tensor *tx = op_tensor("x", CST_ACTIVATION, 3, 2, x), *tw = op_tensor("w", CST_PARAM, 2, 2, w), *tb = op_tensor("b", CST_PARAM, 2, 0, bias);
+    cst_tensor *tr = op_tensor("r", CST_ACTIVATION, 3, 2, residual), *ty = op_tensor("y", CST_ACTIVATION, 3, 2, NULL);
+    ck_ok(cst_linear_forward_fused(mem, ty, tx, tw, tb, 1, tr));
+    float *y = op_read(ty);
+    ck_assert(isnan(y[0]) && isnan(y[1])); /* as every product with a NaN in its row */
+    ck_assert(y[2] == 31.5f && y[3] == 41 && y[4] == 50 && y[5] == 63);
+    free(y);
+    cst_tensor *all[] = {tx, tw, tb, tr, ty};
+    for (int i = 0; i < 5; i++) cst_tensor_free(all[i]);
+}
+END_TEST
+
 START_TEST(refuses_what_is_wrong)
 {
     cst_tensor *x = op_tensor("x", CST_ACTIVATION, 4, 6, NULL), *w = op_tensor("w", CST_PARAM, 5, 6, NULL);
@@ -255,6 +270,7 @@ int main(void)
     tcase_add_test(tc, bias_gradient_of_a_larger_one);
     tcase_add_loop_test(tc, overwriting_is_adding_to_zeros, 0, NSHAPES);
     tcase_add_loop_test(tc, overwriting_sums_is_adding_to_zeros, 0, NSUMS);
+    tcase_add_test(tc, fused_relu_keeps_a_nan);
     tcase_add_test(tc, can_be_planned);
     tcase_add_test(tc, refuses_what_is_wrong);
     return op_main(s);

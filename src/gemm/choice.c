@@ -135,7 +135,7 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
     int width = how.kind == CST_GEMM_ROWS ? MR : NR;
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
-    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, NR, how.kc, 4, bytes, dev->info.units);
+    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, NR, how.kc, g->m <= 512 ? 2 : 4, bytes, dev->info.units);
     return how;
 }
 

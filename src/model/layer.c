@@ -64,16 +64,18 @@ static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst
     return cst_linear_forward(M->mem, a->s1, a->o, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), NULL);
 }
 
-/* out = fc2 act(fc1 h), without fc2's bias */
-static cst_status ffn_forward(cst_model *M, int l, cst_layer *a, cst_tensor *out)
+/* out = fc2 act(fc1 h); residual: + fc2's bias + residual, else without that bias */
+static cst_status ffn_forward(cst_model *M, int l, cst_layer *a, cst_tensor *out, const cst_tensor *residual)
 {
     int64_t n = a->h->dim[0], ffn = M->config.ffn_dim;
     cst_activation kind = M->config.activation_function;
+    cst_tensor *w = cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), *bias = cst_model_w(M, CST_ROLE_FC1_BIAS, l);
     CST_TRY(cst_activation_tensor(M, &a->f, n, ffn, "ffn"));
     if (kind == CST_GELU) CST_TRY(cst_activation_tensor(M, &a->u, n, ffn, "ffn before activation"));
-    CST_TRY(cst_linear_forward(M->mem, a->f, a->h, cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), NULL));
-    CST_TRY(cst_activation_forward(M->mem, kind, a->f, a->u, a->f, cst_model_w(M, CST_ROLE_FC1_BIAS, l)));
-    return cst_linear_forward(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), NULL);
+    CST_TRY(cst_linear_forward_fused(M->mem, a->f, a->h, w, kind == CST_RELU ? bias : NULL, kind == CST_RELU, NULL));
+    if (kind != CST_RELU) CST_TRY(cst_activation_forward(M->mem, kind, a->f, a->u, a->f, bias));
+    return cst_linear_forward_fused(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), residual ? cst_model_w(M, CST_ROLE_FC2_BIAS, l) : NULL, 0,
+                                    residual);
 }
 
 cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, const cst_batch *b, const cst_pass *p, int keep)
@@ -103,11 +105,11 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
                                             pre ? g2 : g1, pre ? b2 : b1, eps, drop1));
     if (pre) {
         CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
-        CST_TRY(ffn_forward(M, l, a, *y));
-        CST_TRY(cst_residual_forward(M->mem, *y, *y, fc2_bias, a->s1, drop2));
+        CST_TRY(ffn_forward(M, l, a, *y, drop2 ? NULL : a->s1));
+        if (drop2) CST_TRY(cst_residual_forward(M->mem, *y, *y, fc2_bias, a->s1, drop2));
     } else {
         CST_TRY(cst_activation_tensor(M, &a->s2, n, d, "s2"));
-        CST_TRY(ffn_forward(M, l, a, a->s2));
+        CST_TRY(ffn_forward(M, l, a, a->s2, NULL));
         CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
         CST_TRY(cst_layer_norm_residual_forward(M->mem, *y, a->stats2, a->s2, a->s2, fc2_bias, a->h, g2, b2, eps, drop2));
     }

@@ -13,26 +13,19 @@ static cst_status check(const char *op, const cst_tensor *y, const cst_tensor *x
     return CST_OK;
 }
 
-static cst_status add_bias(cst_mem *m, cst_tensor *y, const cst_tensor *bias)
-{
-    cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)y->dim[0] * group;
-    cst_launch_begin(&l, m, "linear", "linear_bias", NULL);
-    cst_launch_read(&l, "bias", bias, 0);
-    cst_launch_update(&l, "y", y, 0);
-    cst_launch_ulong(&l, "n", (uint64_t)y->dim[0]);
-    cst_launch_int(&l, "d", y->dim[1]);
-    return cst_launch_run(&l, 1, &items, &group);
-}
-
-cst_status cst_linear_forward(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w,
-                              const cst_tensor *bias)
+cst_status cst_linear_forward_fused(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w, const cst_tensor *bias, int relu,
+                                    const cst_tensor *residual)
 {
     CST_TRY(check("linear_forward", y, x, w));
     CST_TRY(cst_expect("linear_forward", bias, CST_F32, 1, w->dim[0], 0));
-    cst_gemm_args g = {.m = x->dim[0], .n = w->dim[0], .k = w->dim[1], .trans_b = 1, .a = x, .b = w, .c = y};
-    CST_TRY(cst_gemm(m, &g));
-    return bias ? add_bias(m, y, bias) : CST_OK;
+    CST_TRY(cst_expect("linear_forward", residual, CST_F32, 2, x->dim[0], w->dim[0]));
+    return cst_gemm(m, &(cst_gemm_args){.m = x->dim[0], .n = w->dim[0], .k = w->dim[1], .trans_b = 1, .a = x, .b = w, .c = y, .bias = bias,
+                                        .relu = relu != 0, .residual = residual});
+}
+
+cst_status cst_linear_forward(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w, const cst_tensor *bias)
+{
+    return cst_linear_forward_fused(m, y, x, w, bias, 0, NULL);
 }
 
 cst_status cst_linear_backward_input(cst_mem *m, cst_tensor *dx, const cst_tensor *dy, const cst_tensor *w,

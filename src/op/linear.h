@@ -9,10 +9,12 @@
 
 #include "memory/memory.h"
 
-/* y = x w^T + bias, overwritten; bias may be NULL. 2 N in out FLOPs; the bias moves another 8 N out bytes
- * (leave it to the next operator where that takes one). */
-cst_status cst_linear_forward(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w,
-                              const cst_tensor *bias);
+/* y = max(0, x w^T + bias) + residual, overwritten: ReLU when relu, bias and residual [N,out] may be NULL; y is neither of
+ * them. 2 N in out FLOPs. The engine does it while the sums are in registers, or another 8 N out bytes are moved. */
+cst_status cst_linear_forward_fused(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w, const cst_tensor *bias, int relu,
+                                    const cst_tensor *residual);
+/* y = x w^T + bias. */
+cst_status cst_linear_forward(cst_mem *m, cst_tensor *y, const cst_tensor *x, const cst_tensor *w, const cst_tensor *bias);
 
 /* dx = dy w, overwritten; dx += dy w when accumulate. 2 N in out FLOPs. */
 cst_status cst_linear_backward_input(cst_mem *m, cst_tensor *dx, const cst_tensor *dy, const cst_tensor *w,
