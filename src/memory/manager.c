@@ -342,9 +342,17 @@ cst_status cst_mem_finish(cst_mem *m)
 {
     if (m->planning) return CST_OK;
     cl_command_queue q[] = {m->dev->up, m->dev->compute, m->dev->down};
-    for (int i = 0; i < 3; i++) CST_TRY(cst_cl(clFlush(q[i]), "clFlush"));
-    for (int i = 0; i < 3; i++) CST_TRY(cst_cl(clFinish(q[i]), "clFinish"));
-    return CST_OK;
+    cl_event end[3] = {NULL, NULL, NULL};
+    cst_status st = CST_OK;
+    /* rusticl's clFinish returns early after a clFlush, which its other queues need: wait for events */
+    for (int i = 0; i < 3 && st == CST_OK; i++) {
+        st = cst_cl(clEnqueueMarkerWithWaitList(q[i], 0, NULL, &end[i]), "clEnqueueMarkerWithWaitList");
+        if (st == CST_OK) st = cst_cl(clFlush(q[i]), "clFlush");
+    }
+    for (int i = 0; i < 3 && st == CST_OK; i++) st = cst_cl(clWaitForEvents(1, &end[i]), "clWaitForEvents");
+    for (int i = 0; i < 3; i++)
+        if (end[i]) clReleaseEvent(end[i]);
+    return st;
 }
 
 static int by_place(const void *a, const void *b)
