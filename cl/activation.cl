@@ -2,8 +2,9 @@
  *     v = x[i,j] + bias[j], stored in u when has_u
  *     relu  y = max(v, 0) (Nair and Hinton, ICML 2010)            dx = y > 0 ? dy : 0
  *     gelu  y = v P(v) (Hendrycks and Gimpel, arXiv:1606.08415)   dx = dy (P(u) + u p(u))
- * with the normal distribution P(v) = (1 + erf(v / sqrt 2)) / 2 and its density p. x, y, u, dy, dx, saved: n rows of d floats; bias: d floats, read
- * when has_bias. One group a row. y or u may be x, dx may be dy. Build option: KIND=relu or KIND=gelu.
+ * with the normal distribution P(v) = (1 + erf(v / sqrt 2)) / 2 and its density p. x, y, u, dy, dx, saved: n rows of d
+ * floats; bias: d floats, read when has_bias. One group a row. y or u may be x, dx may be dy. Build option: KIND=relu or
+ * KIND=gelu.
  */
 #include "common.clh"
 #include "row.clh"
