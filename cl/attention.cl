@@ -11,14 +11,16 @@
  *
  * Tiles, the running maximum of the forward pass and the recomputation of p in the backward pass are those
  * of Dao et al., FlashAttention (2022), algorithms 1 and 4, and Dao, FlashAttention-2 (2023), with dq in a
- * kernel of its own so that nothing is summed by atomics. Exponentials are taken in base 2.
+ * kernel of its own or with all keys in one group, so that nothing is summed by atomics. Exponentials are taken
+ * in base 2.
  *
  * Set by the host:
  *   HD      columns of a head, 1 to 128
  *   TX, TY  work-items of a group across and down a tile; TX = 1: one work-item a group (attention_cpu.clh),
  *           else 8 or 16 (attention_gpu.clh)
- * The files named give TILE, the rows that a group owns, POOL (local memory) and the functions *_tile.
- * Groups are (tile, head, sequence); the longest rows of tiles start first.
+ * Groups are (part, head, sequence), a part being `own` rows, queries or keys (64 in attention_gpu.clh, up to 128 in
+ * attention_cpu.clh); the longest parts start first. With TX = 1 one kernel gives dq, or dk and dv, or all three from
+ * one recomputation of p, and then its groups are (1, head, sequence).
  */
 #include "common.clh"
 #define LOG2E 1.44269504088896341f
@@ -29,7 +31,7 @@
 #endif
 
 __kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(float, q), IN(float, k), IN(float, v),
-                                           const int seq, const int heads, const float scale)
+                                           const int seq, const int heads, const float scale, const int own)
 {
     USE_OUT(float, o);
     USE_OUT(float, lse);
@@ -37,9 +39,9 @@ __kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(fl
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int tile = (int)(get_num_groups(0) - 1 - get_group_id(0)), h = (int)get_group_id(1);
+    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = (int)get_group_id(1);
     const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD;
-    forward_tile(o + at, lse + row * heads + h, q + at, k + at, v + at, tile * TILE, seq, heads, scale, pool);
+    forward_part(o + at, lse + row * heads + h, q + at, k + at, v + at, first, own, seq, heads, scale, pool);
 }
 
 /* One work-item a row and head. */
@@ -58,8 +60,34 @@ __kernel void attention_delta(OUT(float, delta), IN(float, d_o), IN(float, o), c
     delta[i] = sum + lanes_sum(sums);
 }
 
+#if TX == 1
+/* parts: WITH_DQ, WITH_DKV, or both, which one group a head does then. */
+__kernel GROUP_SIZE void attention_backward(OUT(float, dq), OUT(float, dk), OUT(float, dv), IN(float, d_o),
+                                            IN(float, lse), IN(float, delta), IN(float, q), IN(float, k), IN(float, v),
+                                            const int seq, const int heads, const float scale, const int own,
+                                            const int parts)
+{
+    USE_OUT(float, dq);
+    USE_OUT(float, dk);
+    USE_OUT(float, dv);
+    USE_IN(float, d_o);
+    USE_IN(float, lse);
+    USE_IN(float, delta);
+    USE_IN(float, q);
+    USE_IN(float, k);
+    USE_IN(float, v);
+    const ulong row = (ulong)get_group_id(2) * seq, stat = row * heads + get_group_id(1), at = stat * HD;
+    const int first = (int)get_group_id(0) * own, last = min(first + own, seq);
+    const int k_from = parts == WITH_DKV ? first : 0, k_to = parts == (WITH_DQ | WITH_DKV) ? seq : last;
+    const int q_from = parts == WITH_DQ ? first : 0, q_to = parts == WITH_DQ ? last : seq;
+    for (int k0 = k_from; k0 < k_to; k0 += own)
+        backward_part(dq + at, dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, k0, own,
+                      max(q_from, k0), q_to, seq, heads, scale, parts);
+}
+#else
 __kernel GROUP_SIZE void attention_dq(OUT(float, dq), IN(float, d_o), IN(float, lse), IN(float, delta), IN(float, q),
-                                      IN(float, k), IN(float, v), const int seq, const int heads, const float scale)
+                                      IN(float, k), IN(float, v), const int seq, const int heads, const float scale,
+                                      const int own)
 {
     USE_OUT(float, dq);
     USE_IN(float, d_o);
@@ -69,14 +97,14 @@ __kernel GROUP_SIZE void attention_dq(OUT(float, dq), IN(float, d_o), IN(float, 
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int tile = (int)(get_num_groups(0) - 1 - get_group_id(0)), h = (int)get_group_id(1);
+    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = (int)get_group_id(1);
     const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
-    dq_tile(dq + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, tile * TILE, seq, heads, scale, pool);
+    dq_part(dq + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, first, own, seq, heads, scale, pool);
 }
 
 __kernel GROUP_SIZE void attention_dkv(OUT(float, dk), OUT(float, dv), IN(float, d_o), IN(float, lse), IN(float, delta),
                                        IN(float, q), IN(float, k), IN(float, v), const int seq, const int heads,
-                                       const float scale)
+                                       const float scale, const int own)
 {
     USE_OUT(float, dk);
     USE_OUT(float, dv);
@@ -87,8 +115,9 @@ __kernel GROUP_SIZE void attention_dkv(OUT(float, dk), OUT(float, dv), IN(float,
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int tile = (int)get_group_id(0), h = (int)get_group_id(1);
+    const int first = (int)get_group_id(0) * own, h = (int)get_group_id(1);
     const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
-    dkv_tile(dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, tile * TILE, seq, heads,
+    dkv_part(dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, first, own, seq, heads,
              scale, pool);
 }
+#endif

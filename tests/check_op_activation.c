@@ -117,6 +117,34 @@ START_TEST(extreme_values)
 }
 END_TEST
 
+/* GELU and its slope from where they are all but 0 to where they are all but v and 1. The slope is a difference where
+ * it changes its sign near -0.75: relative to the size of its two terms there, 0.23. */
+START_TEST(gelu_is_accurate_far_out)
+{
+    enum { N = 65536 };
+    float *x = malloc(N * sizeof *x), *one = malloc(N * sizeof *one);
+    double *y = malloc(N * sizeof *y), *slope = malloc(N * sizeof *slope);
+    for (int i = 0; i < N; i++) {
+        x[i] = -12.5f + 19.0f * (float)i / N;
+        one[i] = 1;
+        double v = x[i], p = 0.5 * erfc(-v / sqrt(2));
+        y[i] = v * p;
+        slope[i] = p + v * exp(-v * v / 2) / sqrt(2 * acos(-1));
+    }
+    cst_tensor *tx = op_tensor("x", CST_ACTIVATION, 16, N / 16, x), *ty = op_tensor("y", CST_ACTIVATION, 16, N / 16, NULL);
+    cst_tensor *tg = op_tensor("dy", CST_GRAD, 16, N / 16, one), *td = op_tensor("dx", CST_GRAD, 16, N / 16, NULL);
+    ck_ok(cst_activation_forward(mem, CST_GELU, ty, NULL, tx, NULL));
+    ck_ok(cst_activation_backward(mem, CST_GELU, td, tg, tx));
+    float *gy = op_read(ty), *gd = op_read(td);
+    op_close("y", gy, y, N, 6e-7, 1e-36);
+    for (int i = 0; i < N; i++) op_close("dx", gd + i, slope + i, 1, 1e-6, x[i] < -0.9f || x[i] > -0.6f ? 1e-36 : 0.23);
+    op_check();
+    cst_tensor *all[] = {tx, ty, tg, td};
+    for (int i = 0; i < 4; i++) cst_tensor_free(all[i]);
+    free(x), free(one), free(y), free(slope), free(gy), free(gd);
+}
+END_TEST
+
 START_TEST(refuses_what_is_wrong)
 {
     cst_tensor *a = op_tensor("a", CST_ACTIVATION, 4, 6, NULL), *b = op_tensor("b", CST_ACTIVATION, 4, 5, NULL);
@@ -142,6 +170,7 @@ int main(void)
     tcase_add_loop_test(tc, forward_agrees, 0, NSHAPES);
     tcase_add_loop_test(tc, backward_agrees, 0, NSHAPES);
     tcase_add_test(tc, extreme_values);
+    tcase_add_test(tc, gelu_is_accurate_far_out);
     tcase_add_test(tc, refuses_what_is_wrong);
     return op_main(s);
 }

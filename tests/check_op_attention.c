@@ -229,6 +229,29 @@ START_TEST(two_runs_give_the_same_bits)
 }
 END_TEST
 
+/* The work is divided in another way when there are many heads; the bits of each head must not show it. */
+START_TEST(number_of_sequences_does_not_matter)
+{
+    enum { T = 200, HD = 64, COPIES = 40 };
+    problem one, many;
+    float *a[5], *b[5];
+    problem_make(&one, 1, T, 1, HD, 1);
+    problem_make(&many, COPIES, T, 1, HD, 1);
+    for (size_t i = 0; i < many.n; i++) {
+        size_t j = i % one.n;
+        many.q[i] = one.q[j], many.k[i] = one.k[j], many.v[i] = one.v[j], many.w[i] = one.w[j];
+    }
+    device_run(&one, a);
+    device_run(&many, b);
+    for (int i = 0; i < 5; i++) {
+        size_t n = i == 1 ? one.rows : one.n;
+        for (size_t c = 0; c < COPIES; c++) ck_assert(!memcmp(a[i], b[i] + c * n, n * sizeof(float)));
+        free(a[i]), free(b[i]);
+    }
+    problem_free(&one), problem_free(&many);
+}
+END_TEST
+
 START_TEST(refuses_wrong_shapes)
 {
     cst_tensor *x = op_tensor("x", CST_ACTIVATION, 12, 20, NULL), *y = op_tensor("y", CST_ACTIVATION, 12, 20, NULL);
@@ -278,6 +301,7 @@ int main(void)
     tcase_add_test(tc, finds_the_needle);
     tcase_add_test(tc, future_tokens_do_not_matter);
     tcase_add_test(tc, two_runs_give_the_same_bits);
+    tcase_add_test(tc, number_of_sequences_does_not_matter);
     tcase_add_test(tc, refuses_wrong_shapes);
     tcase_add_test(tc, scratch_is_one_float_a_row_and_head);
     return op_main(s);

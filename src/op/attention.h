@@ -16,13 +16,15 @@
  */
 
 /* o: [B*T, H*hd], overwritten. lse: [B*T, H], overwritten; the backward pass wants it. q, k, v: [B*T, H*hd].
- * 2 B H T (T+1) hd FLOPs; reads q once, k and v about T/64 times half (from caches), writes o. No scratch. */
+ * 2 B H T (T+1) hd FLOPs; reads q once, k and v about T/128 times half (T/64 on a GPU; from caches), writes o. No
+ * scratch. */
 cst_status cst_attention_forward(cst_mem *m, cst_tensor *o, cst_tensor *lse, const cst_tensor *q, const cst_tensor *k,
                                  const cst_tensor *v, int64_t batch, int64_t seq, int64_t heads);
 
 /* Gradients dq, dk, dv of q, k, v: [B*T, H*hd], overwritten, from d_o, the gradient of o. o and lse are what
- * forward wrote for the same q, k, v. 7 B H T (T+1) hd FLOPs, of which 2 repeat work of the dq kernel in the
- * dk/dv kernel (5 are what is counted elsewhere). Scratch: B*T*H floats, sum_d d_o * o of each row and head. */
+ * forward wrote for the same q, k, v. 5 B H T (T+1) hd FLOPs where a work-item takes whole heads, else 7, of
+ * which 2 repeat work of the dq kernel in the dk/dv kernel; the same bits either way. Scratch: B*T*H floats, sum_d d_o * o of
+ * each row and head. */
 cst_status cst_attention_backward(cst_mem *m, cst_tensor *dq, cst_tensor *dk, cst_tensor *dv, const cst_tensor *d_o,
                                   const cst_tensor *o, const cst_tensor *lse, const cst_tensor *q, const cst_tensor *k,
                                   const cst_tensor *v, int64_t batch, int64_t seq, int64_t heads);
