@@ -9,6 +9,7 @@
  * The smaller operand is packed once for all groups, by gemm_pack_tiles or gemm_pack_panels; the larger one by the
  * group that uses it, KC of k at a time, into local memory, which is cache on a CPU:
  *     gemm_columns   a group owns COUNT panels of op(B); tiles of op(A) come packed
+ *     gemm_packed    the same with op(B) packed beforehand as a whole, panels `step` apart; op(B) was stored as it is used
  *     gemm_rows      a group owns COUNT tiles of op(A); panels of op(B) come packed
  *     gemm_strips    a group owns COUNT times 8 columns; op(B) is stored transposed and read in place, as what is
  *                    broadcast; panels of op(A) come packed, and the finished tile is transposed
@@ -89,6 +90,15 @@ __kernel ONE void gemm_pack_panels(IN(PANEL_T, x), __global float *packed, const
     USE_IN(PANEL_T, x);
     const int row = get_group_id(0) * NR;
     pack_panel_global(packed + (ulong)row * k, x + (along ? (ulong)row : row * ld), ld, along, k, min(NR, rows - row));
+}
+
+/* The same for the whole of a matrix [k,cols], into a tensor that is kept. */
+__kernel ONE void gemm_keep_panels(IN(PANEL_T, x), OUT(float, packed), const int cols, const int k)
+{
+    USE_IN(PANEL_T, x);
+    USE_OUT(float, packed);
+    const int col = get_group_id(0) * NR;
+    pack_panel_global(packed + (ulong)col * k, x + col, cols, 1, k, min(NR, cols - col));
 }
 
 /* What becomes of a tile's sums. */
@@ -187,6 +197,31 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
                 const epilogue e = EPILOGUE(row, col, accumulate || k0);
                 EACH8(PREFETCH_ROW)
                 for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);
+                SUMS(kc, panel)
+                PUT_TILE
+            }
+        }
+    }
+}
+
+__kernel ONE void gemm_packed(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong step,
+                              IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
+                              IN(float, residual), const int has_residual, const ulong ldr)
+{
+    USE_IN(float, b);
+    USE_OUTPUT;
+    const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
+    for (int k0 = 0; k0 < k; k0 += KC) {
+        const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
+        for (int row = 0; row < m; row += MR) {
+            __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;
+            const int rows = min(MR, m - row);
+            for (int p = 0; p < count; p++) {
+                const int col = first + p * NR, cols = min(NR, n - col);
+                __global const float *panel = b + col / NR * step + (ulong)k0 * NR;
+                __global float *out = c + row * ldc + col;
+                const epilogue e = EPILOGUE(row, col, accumulate || k0);
+                EACH8(PREFETCH_ROW)
                 SUMS(kc, panel)
                 PUT_TILE
             }

@@ -17,6 +17,7 @@ extern "C" {
 #include "device/program.h"
 #include "gemm/choice.h"
 #include "gemm/gemm.h"
+#include "gemm/packed.h"
 #include "gemm/tuning.h"
 #include "io/safetensors.h"
 #include "io/weights_source.h"

@@ -2,6 +2,8 @@
 
 #include "gemm/choice.h"
 #include "gemm/gemm.h"
+#include "gemm/packed.h"
+#include "op/fill.h"
 
 /* m, n, k: 1, primes, around tiles; the last ones are large enough for CLBlast's indirect kernels */
 static const int64_t sizes[][3] = {{1, 1, 1},       {2, 3, 5},       {7, 1, 129},    {1, 64, 65}, {64, 64, 64},
@@ -326,6 +328,124 @@ START_TEST(sixteen_bit_operands)
 }
 END_TEST
 
+/* C, malloc'd, of g with this variant. */
+static float *bits_of(cst_gemm_args g, const cst_gemm_choice *how)
+{
+    float *start = op_random((size_t)cst_tensor_count(g.c), -1, 1, 9);
+    ck_ok(cst_tensor_write(g.c, 0, start, g.c->bytes));
+    free(start);
+    ck_ok(cst_gemm_force(dev, how));
+    ck_ok(cst_gemm(mem, &g));
+    ck_ok(cst_gemm_force(dev, NULL));
+    op_check();
+    return op_read(g.c);
+}
+
+/* The same product of w, which is kept packed, and of plain, which isn't: the same bits, as w is `what`. */
+static float *same_bits(const char *what, cst_gemm_args g, const cst_gemm_choice *how, cst_tensor *w, cst_tensor *plain)
+{
+    char text[48];
+    g.b = w;
+    float *got = bits_of(g, how);
+    g.b = plain;
+    float *want = bits_of(g, how);
+    for (int64_t i = 0; i < cst_tensor_count(g.c); i++)
+        if (memcmp(&got[i], &want[i], 4))
+            ck_abort_msg("%s, %s, %dx%dx%d acc %d: C[%d] = %.9g packed, %.9g otherwise", what, cst_gemm_choice_text(text, how), (int)g.m, (int)g.n,
+                         (int)g.k, g.accumulate, (int)i, got[i], want[i]);
+    free(want);
+    return got;
+}
+
+START_TEST(a_packed_copy_gives_the_same_bits)
+{
+    static const int64_t size[][3] = {{1, 1, 1}, {9, 31, 65}, {39, 129, 33}, {131, 67, 150}, {130, 96, 600}, {300, 40, 8300}};
+    const cst_gemm_choice *how = &variants[_i];
+    /* strips never take B as it is stored here; the native engine is for devices without groups */
+    if (how->kind == CST_GEMM_STRIPS || (dev->group > 1 && how->engine == CST_GEMM_NATIVE)) return;
+    for (int s = 0; s < 6; s++) {
+        int64_t m = size[s][0], n = size[s][1], k = size[s][2];
+        float *x[3];
+        for (int i = 0; i < 3; i++) x[i] = op_random((size_t)(k * n), -1, 1, (uint64_t)(20 + i));
+        matrix a = make("a", m, k, k, 0, 0, 0, 1), bias = make("bias", 1, n, n, 0, 0, 0, 2);
+        cst_tensor *w = op_tensor("w", CST_PARAM, k, n, x[0]), *plain = op_tensor("plain", CST_PARAM, k, n, x[0]);
+        cst_tensor *c = op_tensor("c", CST_DATA, m, n, NULL), *r = op_tensor("residual", CST_DATA, m, n, NULL);
+        ck_ok(cst_fill(mem, r, 0.25f));
+        ck_ok(cst_gemm_keep_packed(w));
+        ck_ok(cst_gemm_keep_packed(w)); /* once is enough */
+        cst_gemm_args g = {.m = m, .n = n, .k = k, .a = a.t, .c = c};
+        free(same_bits("new", g, how, w, plain));
+        g.accumulate = 1, g.bias = bias.t, g.relu = 1, g.residual = r;
+        float *before = same_bits("used again", g, how, w, plain);
+        ck_ok(cst_tensor_write(w, 0, x[1], w->bytes));
+        ck_ok(cst_tensor_write(plain, 0, x[1], w->bytes));
+        float *after = same_bits("written", g, how, w, plain);
+        ck_assert(m * n < 100 || memcmp(before, after, c->bytes));
+        ck_ok(cst_fill(mem, w, 0.5f)); /* a kernel */
+        ck_ok(cst_fill(mem, plain, 0.5f));
+        free(before);
+        before = same_bits("filled", g, how, w, plain);
+        ck_assert(m * n < 100 || memcmp(before, after, c->bytes));
+        cst_tensor_drop(w);
+        ck_ok(cst_tensor_write(w, 0, x[2], w->bytes));
+        ck_ok(cst_tensor_write(plain, 0, x[2], w->bytes));
+        free(same_bits("dropped", g, how, w, plain));
+        free(before), free(after);
+        for (int i = 0; i < 3; i++) free(x[i]);
+        cst_tensor_free(w), cst_tensor_free(plain), cst_tensor_free(c), cst_tensor_free(r);
+        drop(&a), drop(&bias);
+    }
+}
+END_TEST
+
+/* The copy is filled once while w stays the same, used for the whole of w only, and goes with w. */
+START_TEST(a_packed_copy_is_kept_and_freed)
+{
+    int64_t k = 70, n = 45;
+    matrix a = make("a", 6, k, k, 0, 0, 0, 1);
+    cst_tensor *w = op_tensor("w", CST_PARAM, k, n, NULL), *c = op_tensor("c", CST_DATA, 6, n, NULL), *line = op_tensor("line", CST_PARAM, 8, 0, NULL);
+    cst_mem_stats before, with, after;
+    cst_mem_get_stats(mem, &before);
+    ck_fails(cst_gemm_keep_packed(line), CST_USAGE, "line");
+    ck_ok(cst_gemm_keep_packed(w));
+    cst_mem_get_stats(mem, &with);
+    ck_assert_uint_eq(with.class_used[CST_PARAM] - before.class_used[CST_PARAM], 64 * (uint64_t)k * 4);
+    const cst_tensor *panels = line->prev; /* the newest tensor */
+    ck_assert_str_eq(panels->name, "w packed");
+    ck_ok(cst_fill(mem, w, 1));
+    cst_gemm_args g = {.m = 6, .n = n, .k = k, .a = a.t, .b = w, .c = c};
+    if (dev->group == 1) {
+        uint64_t version = panels->version;
+        for (int i = 0; i < 3; i++) free(bits_of(g, &variants[0]));
+        ck_assert_uint_eq(panels->version, version + 1);
+        g.n = n - 1, g.ldb = n; /* a part of w */
+        free(bits_of(g, &variants[0]));
+        ck_ok(cst_fill(mem, w, 2));
+        free(bits_of(g, &variants[0]));
+        ck_assert_uint_eq(panels->version, version + 1);
+    }
+    cst_tensor_free(w);
+    cst_mem_get_stats(mem, &after);
+    ck_assert_uint_eq(after.tensors, before.tensors - 1);
+    ck_assert_uint_eq(after.class_used[CST_PARAM], before.class_used[CST_PARAM] - 4 * (uint64_t)(k * n));
+    op_check();
+    cst_tensor_free(c), cst_tensor_free(line);
+    drop(&a);
+}
+END_TEST
+
+/* A manager freed too early says so and releases owners and copies alike. */
+START_TEST(a_packed_copy_left_over)
+{
+    cst_mem *other;
+    cst_tensor *w;
+    ck_ok(cst_mem_create(&other, dev, (uint64_t)64 << 20));
+    ck_ok(cst_tensor_create(&w, other, CST_PARAM, CST_F32, 2, (int64_t[]){5, 7}, "left over"));
+    ck_ok(cst_gemm_keep_packed(w));
+    ck_fails(cst_mem_free(other), CST_STATE, "left over");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("gemm");
@@ -339,5 +459,8 @@ int main(void)
     tcase_add_loop_test(tc, every_variant_with_epilogue, 0, VARIANTS);
     tcase_add_loop_test(tc, every_variant_in_batches, 0, VARIANTS);
     tcase_add_loop_test(tc, sixteen_bit_operands, 0, VARIANTS);
+    tcase_add_loop_test(tc, a_packed_copy_gives_the_same_bits, 0, VARIANTS);
+    tcase_add_test(tc, a_packed_copy_is_kept_and_freed);
+    tcase_add_test(tc, a_packed_copy_left_over);
     return op_main(s);
 }

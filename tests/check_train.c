@@ -115,6 +115,28 @@ START_TEST(placement_and_recomputation_change_no_bit)
 }
 END_TEST
 
+/* Weights kept packed: more memory, the same bits; auto does without where there is no room. */
+START_TEST(packed_weights_change_no_bit)
+{
+    cst_session_options o = tiny(models[_i / 2]);
+    o.accum = 4;
+    o.pack = CST_PACK_NEVER;
+    o.placement = _i % 2 ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    outcome never = run_session(&o);
+    o.pack = CST_PACK_ALWAYS;
+    outcome always = run_session(&o);
+    same_bits("packed", &never, &always);
+    ck_assert(dev->group == 1 ? always.peak > never.peak : always.peak == never.peak);
+    o.pack = CST_PACK_AUTO;
+    o.device_mem = never.peak;
+    outcome without = run_session(&o);
+    ck_assert_uint_eq(without.peak, never.peak);
+    ck_assert_int_eq(without.placement, o.placement);
+    same_bits("no room", &never, &without);
+    free(never.weights), free(always.weights), free(without.weights);
+}
+END_TEST
+
 /* What lets the device go on when nobody else did, so that a step that waits fails instead of hanging. */
 typedef struct gate {
     pthread_mutex_t lock;
@@ -415,6 +437,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, same_seed_same_bits, 0, 2);
     tcase_add_loop_test(tc, placement_and_recomputation_change_no_bit, 0, 4);
+    tcase_add_loop_test(tc, packed_weights_change_no_bit, 0, 4);
     tcase_add_loop_test(tc, nothing_in_a_step_waits_for_the_device, 0, 2);
     tcase_add_test(tc, dropout_reaches_the_loss);
     tcase_add_test(tc, budgets_are_obeyed_to_the_byte);

@@ -91,6 +91,7 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     o->accum = (int)cst_args_int(a, CST_OPTION_ACCUM);
     o->seq = a->text[CST_OPTION_SEQ] ? cst_args_int(a, CST_OPTION_SEQ) : config->max_position_embeddings < 1024 ? config->max_position_embeddings : 1024;
     o->placement = (cst_placement)cst_args_choice(a, CST_OPTION_PLACEMENT);
+    o->pack = (cst_pack)cst_args_choice(a, CST_OPTION_PACK_WEIGHTS);
     o->recompute = (cst_recompute)cst_args_choice(a, CST_OPTION_RECOMPUTE);
     o->dropout = a->text[CST_OPTION_DROPOUT] ? cst_args_real(a, CST_OPTION_DROPOUT) : a->command == IN_TRAIN ? config->dropout : 0;
     if (o->dropout >= 1) return cst_fail(CST_USAGE, "--dropout %g: it must be below 1", o->dropout);

@@ -73,6 +73,8 @@ typedef enum cst_option_kind {
     X(RECOMPUTE, "recompute", CHOICE, "none|layer", 0, "none", IN_STEP, "keep activations, or compute each layer again in backward") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: what fits")                     \
+    X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
+      "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
     X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \
     X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end; 0: never")     \
     X(SAVE_EVERY, "save-every", INT, "N", 0, "0", IN_TRAIN, "save the model as OUT/checkpoint-N after every N steps; 0: never")   \

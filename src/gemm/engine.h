@@ -10,6 +10,16 @@
 
 /* The engine for devices that run one work-item per group (cl/gemm_cpu.cl). */
 cst_status cst_native_gemm(cst_mem *m, const cst_gemm_args *g, const cst_gemm_choice *how);
+/* What cst_gemm_keep_packed (packed.h) keeps. */
+typedef struct cst_packed {
+    cst_tensor *panels;   /* p[cols / 32][rows][32] */
+    uint64_t version;     /* of the tensor when it was packed */
+    int filled;
+} cst_packed;
+/* B's packed copy when this product can take it, else NULL: B is the whole of a tensor, as it is stored. */
+cst_packed *cst_packed_for(const cst_gemm_args *g);
+/* Pack B again if it has changed. `options`: build options of cl/gemm_cpu.cl for this product. */
+cst_status cst_packed_refresh(cst_mem *m, cst_packed *p, const cst_gemm_args *g, const char *options);
 /* use[0..2] are A, B and C as acquired. f32 only. */
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use);
 /* What an engine without epilogues leaves to do (cl/gemm_epilogue.cl). */

@@ -74,20 +74,24 @@ static cst_status pack(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choi
     return cst_launch_run(&l, 1, (size_t[]){(size_t)up(rows, NR)}, (size_t[]){1});
 }
 
-static cst_status multiply(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, const part *b, const char *options, cl_mem packed)
+/* kept: B's panels, or NULL. */
+static cst_status multiply(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, const part *b, const char *options, cl_mem packed,
+                           const cst_packed *kept)
 {
     static const char *const name[] = {"gemm_columns", "gemm_rows", "gemm_strips"};
     cst_launch l;
     int rows = how->kind == CST_GEMM_ROWS;
     int64_t groups = how->kind == CST_GEMM_COLUMNS ? up(b->n, NR * how->count) : up(rows ? b->m : b->n, MR * how->count);
-    cst_launch_begin(&l, mem, "gemm_cpu", name[how->kind], options);
+    cst_launch_begin(&l, mem, "gemm_cpu", kept ? "gemm_packed" : name[how->kind], options);
     if (rows) cst_launch_read(&l, "a", g->a, a_at(g, b));
     cst_launch_mem(&l, "packed", packed);
-    if (!rows) cst_launch_read(&l, "b", g->b, b_at(g, b));
+    if (kept) cst_launch_read(&l, "b", kept->panels, b->n0 * g->k + b->k0 * NR);
+    else if (!rows) cst_launch_read(&l, "b", g->b, b_at(g, b));
     cst_launch_int(&l, "m", b->m);
     cst_launch_int(&l, "n", b->n);
     cst_launch_int(&l, "k", b->k);
-    cst_launch_ulong(&l, rows ? "lda" : "ldb", (uint64_t)(rows ? g->lda : g->ldb));
+    if (kept) cst_launch_ulong(&l, "step", (uint64_t)g->k * NR);
+    else cst_launch_ulong(&l, rows ? "lda" : "ldb", (uint64_t)(rows ? g->lda : g->ldb));
     cst_launch_update(&l, "c", g->c, g->c_at + b->m0 * g->ldc + b->n0);
     cst_launch_ulong(&l, "ldc", (uint64_t)g->ldc);
     cst_launch_int(&l, "accumulate", g->accumulate || b->k0);
@@ -111,11 +115,15 @@ static int64_t packed_bytes(const cst_device *dev)
 cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
     char options[160];
+    cst_packed *kept = cst_packed_for(g);
+    const cst_gemm_choice columns = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, how->kind == CST_GEMM_COLUMNS ? how->count : 2, how->kc};
+    if (kept) how = &columns; /* with the same kc, so the same bits */
     int by_rows = how->kind == CST_GEMM_ROWS;
     int64_t k = least(g->k, K_MOST), most = packed_bytes(cst_mem_device(mem)) / 4 / k / NR * NR;
     if (most < NR) most = NR;
     int64_t m = by_rows ? g->m : least(g->m, most), n = by_rows ? least(g->n, most) : g->n;
     build_options(options, sizeof options, mem, g, how);
+    if (kept) CST_TRY(cst_packed_refresh(mem, kept, g, options));
     for (int64_t m0 = 0; m0 < g->m; m0 += m)
         for (int64_t n0 = 0; n0 < g->n; n0 += n)
             for (int64_t k0 = 0; k0 < g->k; k0 += k) {
@@ -123,7 +131,7 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
                 cl_mem packed;
                 CST_TRY(cst_mem_scratch(mem, (size_t)(up(by_rows ? b.n : b.m, NR) * NR * b.k) * sizeof(float), &packed));
                 CST_TRY(pack(mem, g, how, &b, options, packed));
-                CST_TRY(multiply(mem, g, how, &b, options, packed));
+                CST_TRY(multiply(mem, g, how, &b, options, packed, kept));
             }
     return CST_OK;
 }

@@ -85,6 +85,11 @@ cst_status cst_mem_free(cst_mem *m)
     cst_status st = cst_mem_finish(m);
     if (st == CST_OK && m->acquired) st = cst_fail(CST_STATE, "%d tensors were acquired and not released", m->acquired);
     if (st == CST_OK && m->first) st = cst_fail(CST_STATE, "tensor %s was not freed", m->first->name);
+    for (cst_tensor *t = m->first; t;) { /* companions may own tensors of the list */
+        cst_tensor *owner = t->companion ? t : NULL;
+        if (owner) cst_tensor_accompany(owner, NULL, NULL);
+        t = owner ? m->first : t->next;
+    }
     while (m->first) {
         m->first->pins = 0;
         cst_tensor_free(m->first);
@@ -201,6 +206,7 @@ void cst_tensor_drop(cst_tensor *t)
     m->stats.used -= cst_arena_round(&m->arena, bytes);
     m->stats.class_used[t->cls] -= t->bytes;
     t->state = CST_TENSOR_EMPTY;
+    t->version++;
 }
 
 /* One event for everything the operator must wait for. */
@@ -244,7 +250,9 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
         use[i].mem = m->buffer[t->slab];
         use[i].offset = t->offset;
         put_event(wait ? wait : own, &count, &t->uploaded);
-        if (use[i].access != CST_READ) put_event(wait ? wait : own, &count, &t->downloaded);
+        if (use[i].access == CST_READ) continue;
+        put_event(wait ? wait : own, &count, &t->downloaded);
+        t->version++;
     }
     m->acquired += n;
     m->stats.acquires++;

@@ -67,6 +67,9 @@ typedef struct cst_tensor {
     size_t offset;           /* bytes into the slab */
     cl_event uploaded;       /* upload that the next operator must wait for, or NULL */
     cl_event downloaded;     /* download that the next writer must wait for, or NULL */
+    uint64_t version;        /* changes whenever the content may have */
+    void *companion;         /* what cst_tensor_accompany was given, or NULL */
+    void (*companion_free)(void *);
     struct cst_tensor *prev, *next;
 } cst_tensor;
 
@@ -121,8 +124,10 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 cst_status cst_tensor_place(cst_tensor *t);
 /* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
 void cst_tensor_drop(cst_tensor *t);
-/* Drop and free; NULL is fine. */
+/* Drop and free, its companion first; NULL is fine. */
 void cst_tensor_free(cst_tensor *t);
+/* Let the tensor own something derived from it: `release` gets it when the tensor is freed or given another companion. */
+void cst_tensor_accompany(cst_tensor *t, void *companion, void (*release)(void *));
 int64_t cst_tensor_count(const cst_tensor *t);
 
 /* Make n (<= 16) tensors resident for one operator. `op` names it in messages and traces. wait (room for

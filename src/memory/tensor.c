@@ -52,12 +52,20 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 void cst_tensor_free(cst_tensor *t)
 {
     if (!t) return;
+    cst_tensor_accompany(t, NULL, NULL);
     cst_tensor_drop(t);
     if (t->prev) t->prev->next = t->next;
     else t->mem->first = t->next;
     if (t->next) t->next->prev = t->prev;
     t->mem->stats.tensors--;
     free(t);
+}
+
+void cst_tensor_accompany(cst_tensor *t, void *companion, void (*release)(void *))
+{
+    if (t->companion) t->companion_free(t->companion);
+    t->companion = companion;
+    t->companion_free = release;
 }
 
 int64_t cst_tensor_count(const cst_tensor *t)

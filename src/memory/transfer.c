@@ -39,6 +39,7 @@ cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src
     CST_TRY(check_span(t, offset, bytes));
     CST_TRY(cst_tensor_place(t));
     *done = NULL;
+    t->version++;
     if (m->planning || !bytes) return CST_OK;
     cl_int err = clEnqueueWriteBuffer(m->dev->up, m->buffer[t->slab], CL_FALSE, t->offset + offset, bytes, src,
                                       before[1] ? 2 : 1, before, done);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "op/cross_entropy.h"
 #include "device/program.h"
+#include "gemm/packed.h"
 #include "op/fill.h"
 
 #define MIB 1048576.0
@@ -30,6 +31,20 @@ static void take_down(cst_session *s)
     s->model = NULL;
 }
 
+static int wants_packed(const cst_session *s, cst_placement placement)
+{
+    if (s->dev->group != 1 || s->o.gemm == CST_GEMM_MODE_CLBLAST || s->o.pack == CST_PACK_NEVER) return 0;
+    return s->o.pack == CST_PACK_ALWAYS || (s->o.accum >= 4 && placement == CST_PLACEMENT_RESIDENT);
+}
+
+/* The matrices that backward multiplies gradients with: all but the table of positions. */
+static cst_status keep_packed(cst_model *M)
+{
+    for (int i = 0; i < M->params; i++)
+        if (M->param[i].rank == 2 && M->param[i].role != CST_ROLE_EMBED_POSITIONS) CST_TRY(cst_gemm_keep_packed(M->w[i]));
+    return CST_OK;
+}
+
 static cst_status set_up(cst_session *s, cst_placement placement)
 {
     const cst_session_options *o = &s->o;
@@ -37,6 +52,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     cst_optim_options optim = o->optim;
     optim.on_host = placement == CST_PLACEMENT_STATIC;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1));
+    if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
     /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
     CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq, 2 * o->accum));
@@ -89,11 +105,18 @@ static cst_status place(cst_session *s)
     if (!s->o.with_optim) first = last;
     cst_mem_stats stats;
     for (cst_placement p = first;; p++) {
+        s->packed = wants_packed(s, p);
         CST_TRY(try_placement(s, p, s->o.recompute, &s->planned));
         cst_mem_get_stats(s->mem, &stats);
+        if (s->planned > stats.budget && s->packed && s->o.pack == CST_PACK_AUTO) {
+            take_down(s);
+            s->packed = 0;
+            CST_TRY(try_placement(s, p, s->o.recompute, &s->planned));
+        }
         if (s->planned <= stats.budget) {
             s->placement = p;
-            cst_log(CST_LOG_DEBUG, "placement %s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p), s->planned / MIB, stats.budget / MIB);
+            cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p),
+                    s->packed ? ", weights packed" : "", s->planned / MIB, stats.budget / MIB);
             return cst_mem_plan_commit(s->mem);
         }
         if (p == last) return explain(s, p, s->planned);

@@ -15,6 +15,13 @@ typedef enum cst_placement {
 } cst_placement;
 const char *cst_placement_name(cst_placement p);
 
+/* Keep weights packed for backward products too (see gemm/packed.h), on devices that the native engine serves. */
+typedef enum cst_pack {
+    CST_PACK_AUTO,           /* when all is resident, accum >= 4 and there is room */
+    CST_PACK_NEVER,
+    CST_PACK_ALWAYS
+} cst_pack;
+
 typedef struct cst_session_options {
     const char *device;      /* as cst_device_choose's spec */
     uint64_t device_mem;     /* budget in bytes, 0: the default */
@@ -26,6 +33,7 @@ typedef struct cst_session_options {
     int with_optim;          /* 0: gradients only */
     cst_optim_options optim; /* on_host is set by the placement */
     cst_placement placement;
+    cst_pack pack;
     cst_recompute recompute;
     double dropout;
     uint64_t seed;
@@ -41,6 +49,7 @@ typedef struct cst_session {
     cst_tensor *loss;        /* [batch * seq] of the last micro-batch */
     cst_tensor *losses;      /* [1] sum over a step's micro-batches */
     cst_placement placement; /* what was chosen */
+    int packed;              /* weights are kept packed as well */
     uint64_t planned;        /* bytes on the device that the plan needs */
     int micros;              /* micro-batches of the step so far */
 } cst_session;
