@@ -94,6 +94,18 @@ static cst_status check_value(const struct option *o, const char *text)
     }
 }
 
+/* One more value of a LIST, behind those that came before. */
+static cst_status join(cst_args *a, int id, const char *value)
+{
+    char *to = a->list + a->listed;
+    size_t room = sizeof a->list - a->listed;
+    int n = snprintf(to, room, "%s,%s", a->text[id], value);
+    if ((size_t)n >= room) return cst_fail(CST_USAGE, "--%s: too many values", options[id].name);
+    a->listed += (size_t)n + 1;
+    a->text[id] = to;
+    return CST_OK;
+}
+
 static int find_option(const char *name, size_t n, unsigned command)
 {
     for (int i = 0; i < CST_OPTION_COUNT; i++)
@@ -123,8 +135,10 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
             a->text[id] = "1";
         } else {
             if (!eq && i + 1 == argc) return cst_fail(CST_USAGE, "--%s: %s is missing", options[id].name, options[id].value);
-            a->text[id] = eq ? eq + 1 : argv[++i];
-            CST_TRY(check_value(&options[id], a->text[id]));
+            const char *value = eq ? eq + 1 : argv[++i];
+            CST_TRY(check_value(&options[id], value));
+            if (options[id].kind == CST_OPT_LIST && a->given[id]) CST_TRY(join(a, id, value));
+            else a->text[id] = value;
         }
         a->given[id] = 1;
     }
