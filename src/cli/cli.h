@@ -6,6 +6,7 @@
 #define CST_CLI_CLI_H
 
 #include "cli/options.h"
+#include "text/token_rows.h"
 #include "train/session.h"
 
 cst_status cst_cmd_devices(const cst_args *a);
@@ -24,15 +25,6 @@ cst_status cst_cmd_tokenizer_train(const cst_args *a);
 cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, const cst_config *config);
 /* --config as a name or a file, or --model's config.json. */
 cst_status cst_config_from(cst_config *c, const cst_args *a);
-
-/* A --tokens-file: a JSON array of arrays of token ids. */
-typedef struct cst_token_rows {
-    int64_t rows, seq;       /* arrays, the longest one's tokens */
-    int32_t *ids, *length;   /* [rows * seq], padded with 0; tokens of each row */
-} cst_token_rows;
-/* INPUT unless every array has 2 ids or more. Free with cst_token_rows_free, also after a failure. */
-cst_status cst_token_rows_read(cst_token_rows *t, const char *path);
-void cst_token_rows_free(cst_token_rows *t);
 
 /* After Ctrl-C or SIGTERM this becomes 1; a second one ends the program at once. */
 void cst_catch_signals(void);

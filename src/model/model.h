@@ -71,6 +71,8 @@ void cst_batch_free(cst_batch *b);
  * are the next token of the same row. INPUT when an id is outside [0, vocab). Operators on
  * the batch before may still be running; it returns at once unless `ahead` batches are on their way. */
 cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab);
+/* The same, but only tokens with counts[rows * seq] not 0 are targets; NULL: all. */
+cst_status cst_batch_set_counted(cst_batch *b, const int32_t *ids, const int32_t *length, const unsigned char *counts, int64_t vocab);
 
 /* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);

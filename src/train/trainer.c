@@ -103,7 +103,7 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
         int rows;
         uint64_t index = (uint64_t)(t * accum + a);
         cst_batches_get(r->o->train, index, r->ids, &rows);
-        CST_TRY(cst_batch_set(s->batch, r->ids, NULL, s->o.config.vocab_size));
+        CST_TRY(cst_batch_set_counted(s->batch, r->ids, NULL, cst_batches_counts(r->o->train), s->o.config.vocab_size));
         CST_TRY(cst_session_micro(s, index));
     }
     p->lr = cst_schedule_lr(&r->o->schedule, t);
