@@ -5,6 +5,8 @@
 #ifndef CST_CLI_CLI_H
 #define CST_CLI_CLI_H
 
+#include <jansson.h>
+
 #include "cli/options.h"
 #include "text/token_rows.h"
 #include "train/session.h"
@@ -16,6 +18,8 @@ cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
 cst_status cst_cmd_tune(const cst_args *a);
+cst_status cst_cmd_report(const cst_args *a);
+cst_status cst_cmd_completion(const cst_args *a);
 cst_status cst_cmd_tokenizer_encode(const cst_args *a);
 cst_status cst_cmd_tokenizer_decode(const cst_args *a);
 cst_status cst_cmd_tokenizer_train(const cst_args *a);
@@ -25,6 +29,20 @@ cst_status cst_cmd_tokenizer_train(const cst_args *a);
 cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, const cst_config *config);
 /* --config as a name or a file, or --model's config.json. */
 cst_status cst_config_from(cst_config *c, const cst_args *a);
+
+/* What is known of a device; new reference. */
+json_t *cst_device_json(const cst_device_info *d);
+
+/* Shell completion and the manual page, from the tables of commands (main.c) and options. */
+typedef struct cst_command {
+    const char *words[2];    /* the second may be NULL */
+    unsigned bit;
+    cst_status (*run)(const cst_args *a);
+    const char *summary;
+    const char *usage;
+} cst_command;
+void cst_print_completion(const cst_command *list, size_t n);
+void cst_print_man(const cst_command *list, size_t n);
 
 /* After Ctrl-C or SIGTERM this becomes 1; a second one ends the program at once. */
 void cst_catch_signals(void);

@@ -3,6 +3,7 @@
 #ifndef CST_CLI_OPTIONS_H
 #define CST_CLI_OPTIONS_H
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -142,6 +143,10 @@ int cst_args_choice(const cst_args *a, cst_option_id id);
 void cst_args_help(FILE *f, unsigned command);
 /* The same as manual page source. */
 void cst_args_man(FILE *f, unsigned command);
+/* The words that complete `--name VALUE` of a command, as cases of a shell's `case` statement, see completion.c. */
+void cst_args_completion(FILE *f, unsigned command);
+/* {"name": value} of all options of the command, numbers as numbers; null without a value. New reference. */
+json_t *cst_args_json(const cst_args *a);
 /* The settings in force, "name value" pairs over few lines. */
 void cst_args_settings(FILE *f, const cst_args *a);
 
