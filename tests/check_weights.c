@@ -211,6 +211,50 @@ START_TEST(a_tokenizers_files_are_copied)
 }
 END_TEST
 
+/* Weights that fit are taken, the others stay as they were; nothing that fits is an error. */
+START_TEST(weights_from_another_folder)
+{
+    cst_session_options o = fixture_options("tiny-post", 1, 4);
+    cst_session *s;
+    cst_safetensors *f;
+    json_t *report, *list;
+    size_t i, taken = 0;
+    o.config.ffn_dim = 41; /* fc1 and its bias, and fc2, don't fit */
+    o.config.num_hidden_layers = 1;
+    ck_ok(cst_session_open(&s, &o));
+    ck_ok(cst_model_init(s->model, 3));
+    float *random = op_read(s->model->w[cst_param_id(&o.config, CST_ROLE_FC2_WEIGHT, 0)]);
+    ck_ok(cst_weights_init_from(s->model, fixture("tiny-post", NULL), &report));
+    ck_ok(cst_safetensors_open(&f, fixture("tiny-post", "model.safetensors")));
+    for (int id = 0; id < s->model->params; id++) {
+        const cst_param *p = &s->model->param[id];
+        float *w = op_read(s->model->w[id]);
+        if (strstr(p->name, "fc2.weight")) ck_assert(!memcmp(w, random, s->model->w[id]->bytes));
+        else if (!strstr(p->name, "fc1")) {
+            ck_assert(!memcmp(w, cst_safetensors_find(f, p->name)->data, s->model->w[id]->bytes));
+            taken++;
+        }
+        free(w);
+    }
+    ck_assert_uint_eq(json_array_size(json_object_get(report, "taken")), taken);
+    list = json_object_get(report, "left");
+    ck_assert_uint_eq(json_array_size(list), 3);
+    ck_assert_str_eq(json_string_value(json_array_get(list, 0)), "model.decoder.layers.0.fc1.weight");
+    list = json_object_get(report, "unused"); /* layer 1 and three of layer 0 */
+    ck_assert_uint_eq(json_array_size(list), CST_ROLES_PER_LAYER + 3);
+    json_t *v;
+    int shapes = 0;
+    json_array_foreach(list, i, v) shapes += strstr(json_string_value(v), "has shape [24, 40]; config.json asks for [24, 41]") != NULL;
+    ck_assert_int_eq(shapes, 1);
+    json_decref(report);
+    ck_fails(cst_weights_init_from(s->model, fixture("tiny-gelu", NULL), &report), CST_INPUT, "no tensor agrees with the model");
+    ck_fails(cst_weights_init_from(s->model, fixture("tokenizer", NULL), &report), CST_IO, "tokenizer");
+    free(random);
+    cst_safetensors_close(f);
+    ck_ok(cst_session_close(s, CST_OK));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("weights");
@@ -221,6 +265,7 @@ int main(void)
     tcase_add_test(tc, an_empty_folder_is_told_what_to_hold);
     tcase_add_test(tc, every_truncation_of_an_archive);
     tcase_add_test(tc, shards_come_back);
+    tcase_add_test(tc, weights_from_another_folder);
     tcase_add_test(tc, a_tokenizers_files_are_copied);
     suite_add_tcase(s, tc);
     return op_main(s);

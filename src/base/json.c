@@ -84,3 +84,15 @@ cst_status cst_json_string(const char **v, const json_t *obj, const char *name, 
     *v = json_string_value(m);
     return CST_OK;
 }
+
+json_t *cst_json_text(const char *s)
+{
+    json_t *j = json_string(s);
+    char *copy = j ? NULL : strdup(s);
+    if (!copy) return j;
+    for (char *p = copy; *p; p++)
+        if (*p & 0x80) *p = '?';
+    j = json_string(copy);
+    free(copy);
+    return j;
+}

@@ -12,6 +12,9 @@ cst_status cst_json_load(json_t **out, const char *path, json_type want);
 /* Write with indent 2 and a final newline, atomically. */
 cst_status cst_json_save(const json_t *j, const char *path);
 
+/* A string from any bytes (paths, command lines): those that aren't UTF-8 become "?". New reference; NULL when out of memory. */
+json_t *cst_json_text(const char *s);
+
 /* Members with defaults. An absent (or null) member leaves *v as it is; a wrong type or range is an error
  * that names `where` (usually the file) and the member. */
 cst_status cst_json_int(int64_t *v, const json_t *obj, const char *name, int64_t min, int64_t max, const char *where);

@@ -5,7 +5,10 @@
 #ifndef CST_CLI_CLI_H
 #define CST_CLI_CLI_H
 
+#include <jansson.h>
+
 #include "cli/options.h"
+#include "text/token_rows.h"
 #include "train/session.h"
 
 cst_status cst_cmd_devices(const cst_args *a);
@@ -15,6 +18,8 @@ cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
 cst_status cst_cmd_tune(const cst_args *a);
+cst_status cst_cmd_report(const cst_args *a);
+cst_status cst_cmd_completion(const cst_args *a);
 cst_status cst_cmd_tokenizer_encode(const cst_args *a);
 cst_status cst_cmd_tokenizer_decode(const cst_args *a);
 cst_status cst_cmd_tokenizer_train(const cst_args *a);
@@ -25,14 +30,19 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
 /* --config as a name or a file, or --model's config.json. */
 cst_status cst_config_from(cst_config *c, const cst_args *a);
 
-/* A --tokens-file: a JSON array of arrays of token ids. */
-typedef struct cst_token_rows {
-    int64_t rows, seq;       /* arrays, the longest one's tokens */
-    int32_t *ids, *length;   /* [rows * seq], padded with 0; tokens of each row */
-} cst_token_rows;
-/* INPUT unless every array has 2 ids or more. Free with cst_token_rows_free, also after a failure. */
-cst_status cst_token_rows_read(cst_token_rows *t, const char *path);
-void cst_token_rows_free(cst_token_rows *t);
+/* What is known of a device; new reference. */
+json_t *cst_device_json(const cst_device_info *d);
+
+/* Shell completion and the manual page, from the tables of commands (main.c) and options. */
+typedef struct cst_command {
+    const char *words[2];    /* the second may be NULL */
+    unsigned bit;
+    cst_status (*run)(const cst_args *a);
+    const char *summary;
+    const char *usage;
+} cst_command;
+void cst_print_completion(const cst_command *list, size_t n);
+void cst_print_man(const cst_command *list, size_t n);
 
 /* After Ctrl-C or SIGTERM this becomes 1; a second one ends the program at once. */
 void cst_catch_signals(void);

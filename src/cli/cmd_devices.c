@@ -6,15 +6,15 @@
 
 #include "cli/cli.h"
 
-static json_t *device_json(const cst_device_info *d, int is_default)
+json_t *cst_device_json(const cst_device_info *d)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:b, s:b, s:b, s:b, s:b}", "index", d->index,
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:b, s:b, s:b, s:b}", "index", d->index,
                      "platform", d->platform, "name", d->name, "vendor", d->vendor, "driver", d->driver, "version", d->version,
                      "opencl_c", d->c_version, "type", cst_device_type_name(d->type), "memory_bytes", (json_int_t)d->mem_bytes,
                      "max_alloc_bytes", (json_int_t)d->max_alloc, "local_bytes", (json_int_t)d->local_bytes, "cache_bytes",
                      (json_int_t)d->cache_bytes, "compute_units", (int)d->units, "clock_mhz", (int)d->clock_mhz, "max_group",
                      (json_int_t)d->max_group, "fp16", d->fp16, "fp64", d->fp64, "exact_divide", d->exact_divide, "unified_memory",
-                     d->unified, "default", is_default);
+                     d->unified);
 }
 
 cst_status cst_cmd_devices(const cst_args *a)
@@ -27,7 +27,11 @@ cst_status cst_cmd_devices(const cst_args *a)
     if (cst_args_flag(a, CST_OPTION_JSON)) {
         json_t *all = json_array();
         if (n) cst_device_choose(&pick, list, n, NULL);
-        for (size_t i = 0; i < n; i++) json_array_append_new(all, device_json(&list[i], i == pick));
+        for (size_t i = 0; i < n; i++) {
+            json_t *j = cst_device_json(&list[i]);
+            json_object_set_new(j, "default", json_boolean(i == pick));
+            json_array_append_new(all, j);
+        }
         json_dumpf(all, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(all);

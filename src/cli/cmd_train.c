@@ -9,16 +9,22 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/run_file.h"
 #include "model/folder.h"
+#include "model/freeze.h"
 #include "model/weights.h"
+#include "text/mask.h"
 #include "text/token_cache.h"
 #include "text/wikitext.h"
+#include "train/report.h"
 #include "train/trainer.h"
 
 /* One split: its tokens and how they are handed out. */
 typedef struct split {
     uint32_t *ids;
     size_t count;
+    size_t *end, ends;       /* where documents end, when the text came as arrays */
+    unsigned char *counts;   /* [count] which tokens count for the loss; NULL: all */
     cst_batches *batches;
 } split;
 
@@ -27,6 +33,11 @@ typedef struct run {
     cst_tokenizer *tok;
     split train, valid, test;
     int64_t steps;
+    unsigned char *frozen;
+    json_t *about;           /* run.json; NULL: not begun */
+    cst_session *session;
+    cst_train_result result;
+    double test_loss;
     double last_print;       /* s: without a terminal, lines are spaced out */
     double phase_from;       /* when the phase of the start that goes on began */
     char phases[160];        /* and how long the others took */
@@ -63,12 +74,15 @@ static cst_status load_tokens(run *r, split *s, const char *path)
     if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN]) return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
     CST_GO(cst_token_rows_read(&t, path), out);
     s->ids = malloc((size_t)(t.rows * t.seq) * sizeof *s->ids);
-    if (!s->ids) {
+    s->end = malloc((size_t)t.rows * sizeof *s->end);
+    if (!s->ids || !s->end) {
         st = cst_fail(CST_NO_MEMORY, "%s", path);
         goto out;
     }
-    for (int64_t row = 0; row < t.rows; row++)
+    for (int64_t row = 0; row < t.rows; row++) {
         for (int32_t i = 0; i < t.length[row]; i++) s->ids[s->count++] = (uint32_t)t.ids[row * t.seq + i];
+        s->end[s->ends++] = s->count;
+    }
 out:
     cst_token_rows_free(&t);
     return st;
@@ -97,11 +111,29 @@ out:
     return st;
 }
 
-static cst_status make_batches(run *r, split *s, const cst_session_options *o, int training)
+/* --mask-before: which tokens of the split count. */
+static cst_status mask(run *r, split *s, const char *name)
 {
+    const char *marker = r->a->text[CST_OPTION_MASK_BEFORE];
+    cst_mask_figures f;
+    if (!marker || !s->ids) return CST_OK;
+    if (!r->tok) return cst_fail(CST_USAGE, "--mask-before with --tokens-file needs --tokenizer, to know what the ids mean");
+    if (!(s->counts = malloc(s->count))) return cst_fail(CST_NO_MEMORY, "%s text", name);
+    CST_TRY(cst_mask_before(s->counts, &f, r->tok, s->ids, s->count, s->end, s->ends, marker));
+    cst_log(CST_LOG_INFO, "  %s text: %" PRIu64 " of %zu tokens, those behind \"%s\", count for the loss", name, f.tokens, s->count, marker);
+    if (f.unmarked)
+        cst_log(CST_LOG_WARN, "%s text: %" PRIu64 " of %" PRIu64 " documents have no \"%s\": nothing of them counts for the loss", name,
+                f.unmarked, f.documents, marker);
+    return CST_OK;
+}
+
+static cst_status make_batches(run *r, split *s, const cst_session_options *o, const char *name, int training)
+{
+    CST_TRY(mask(r, s, name));
     cst_batches_config c = {.seq = (int)o->seq, .batch = (int)o->batch, .shuffle = training && !cst_args_flag(r->a, CST_OPTION_NO_SHUFFLE),
-                            .keep_last = !training, .seed = o->seed, .vocab = (uint32_t)o->config.vocab_size};
-    return s->ids ? cst_batches_create(&s->batches, s->ids, s->count, &c) : CST_OK;
+                            .keep_last = !training, .seed = o->seed, .vocab = (uint32_t)o->config.vocab_size, .counts = s->counts};
+    cst_status st = s->ids ? cst_batches_create(&s->batches, s->ids, s->count, &c) : CST_OK;
+    return st == CST_OK ? st : cst_fail_in(st, "%s text", name);
 }
 
 /* The tokenizer: as asked for, else the model folder's, else bytes; none for text that comes as ids. */
@@ -121,8 +153,74 @@ static void free_run(run *r)
     for (int i = 0; i < 3; i++) {
         cst_batches_free(all[i]->batches);
         free(all[i]->ids);
+        free(all[i]->end);
+        free(all[i]->counts);
     }
+    free(r->frozen);
+    json_decref(r->about);
     cst_tokenizer_free(r->tok);
+}
+
+/* run.json and report.html as of now. */
+static cst_status update_record(run *r)
+{
+    const char *out = r->a->text[CST_OPTION_OUT];
+    return r->about && out ? cst_run_save(r->about, r->session, out, 1) : CST_OK;
+}
+
+static cst_status begin_record(run *r, cst_session *s)
+{
+    const struct {
+        const char *role;
+        cst_option_id own;
+        const split *split;
+    } data[] = {{"train", CST_OPTION_TRAIN, &r->train}, {"valid", CST_OPTION_VALID, &r->valid}, {"test", CST_OPTION_TEST, &r->test}};
+    const char *tokens = r->a->text[CST_OPTION_TOKENS_FILE];
+    if (!r->a->text[CST_OPTION_OUT]) return CST_OK;
+    json_t *report = r->about; /* of --init-from */
+    r->about = NULL;
+    cst_status st = cst_run_begin(&r->about, r->a, s);
+    if (report) st == CST_OK ? (void)json_object_set_new(r->about, "init_from", report) : json_decref(report);
+    CST_TRY(st);
+    if (tokens) CST_TRY(cst_run_add_data(r->about, "train", tokens));
+    for (int i = 0; i < 3; i++) {
+        char *path = NULL;
+        if (!data[i].split->ids || (!i && tokens)) continue;
+        st = split_path(&path, r->a, data[i].own, data[i].role, 1);
+        if (st == CST_OK && path) st = cst_run_add_data(r->about, data[i].role, path);
+        free(path);
+        CST_TRY(st);
+    }
+    r->session = s;
+    return cst_run_save(r->about, s, r->a->text[CST_OPTION_OUT], 0);
+}
+
+/* A number, or nothing when it isn't one: JSON has no NaN. */
+static void put_real(json_t *j, const char *name, double v)
+{
+    if (isfinite(v)) json_object_set_new(j, name, json_real(v));
+}
+
+/* How the run ended goes on record; returns st with its detail, or what went wrong with the record. */
+static cst_status end_record(run *r, cst_session *s, cst_status st)
+{
+    char why[2048];
+    cst_mem_stats stats;
+    if (!r->about || !r->session) return st;
+    snprintf(why, sizeof why, "%s", cst_detail());
+    cst_mem_get_stats(s->mem, &stats);
+    json_t *j = json_pack("{s:I, s:I}", "steps", (json_int_t)r->result.steps, "device_peak_bytes", (json_int_t)stats.reserved_peak);
+    if (r->result.steps) {
+        put_real(j, "first_loss", r->result.first_loss);
+        put_real(j, "last_loss", r->result.last_loss);
+        put_real(j, "valid_loss", r->result.valid_loss);
+        put_real(j, "test_loss", r->test_loss);
+        put_real(j, "tokens_per_s", r->result.tokens_per_s);
+        put_real(j, "median_ms", r->result.median_ms);
+    }
+    cst_status saved = cst_run_end(r->about, st, j);
+    if (saved == CST_OK) saved = cst_run_save(r->about, s, r->a->text[CST_OPTION_OUT], r->result.steps > 0);
+    return st == CST_OK ? saved : cst_fail(st, "%s", why);
 }
 
 static void bar(char *out, size_t size, const cst_step_report *p)
@@ -141,6 +239,7 @@ static void report(const cst_step_report *p, void *user)
     run *r = user;
     char line[256], peak[32], eta[32];
     double t = cst_now();
+    if (!isnan(p->valid_loss) && update_record(r) != CST_OK) cst_log(CST_LOG_WARN, "%s", cst_detail());
     if (cst_args_flag(r->a, CST_OPTION_QUIET)) return;
     if (cst_status_is_terminal()) {
         bar(line, sizeof line, p);
@@ -158,28 +257,17 @@ static void report(const cst_step_report *p, void *user)
     }
 }
 
-/* The engines that computed this run's products: another choice would round otherwise. */
-static cst_status save_choices(cst_session *s, const char *dir)
-{
-    char *path = cst_path_join(dir, "gemm.json");
-    json_t *j = cst_gemm_choices_json(s->dev);
-    cst_status st = path && j ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s/gemm.json", dir);
-    json_decref(j);
-    free(path);
-    return st;
-}
-
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
     const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
     CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
-    CST_TRY(save_choices(s, dir));
     if (r->tok) CST_TRY(cst_tokenizer_save(r->tok, dir));
     if (model) CST_TRY(cst_folder_copy_generation(dir, model));
     /* The files as they came say more than what was understood of them. */
-    if (spec && strcmp(spec, "bytes")) return cst_folder_copy_tokenizer(dir, spec);
-    return !spec && model ? cst_folder_copy_tokenizer(dir, model) : CST_OK;
+    if (spec && strcmp(spec, "bytes")) CST_TRY(cst_folder_copy_tokenizer(dir, spec));
+    else if (!spec && model) CST_TRY(cst_folder_copy_tokenizer(dir, model));
+    return update_record(r);
 }
 
 static int stop(void *user)
@@ -241,6 +329,26 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
 }
 
+/* "a, b, c and 5 more" of a list of names; all of them with --verbose. */
+static void print_names(const run *r, const char *what, const json_t *list)
+{
+    size_t n = json_array_size(list), most = cst_args_flag(r->a, CST_OPTION_VERBOSE) ? n : 6;
+    if (!n || cst_args_flag(r->a, CST_OPTION_QUIET)) return;
+    fprintf(stderr, "  %s (%zu):", what, n);
+    for (size_t i = 0; i < n && i < most; i++) fprintf(stderr, "%s %s", i ? "," : "", json_string_value(json_array_get(list, i)));
+    if (n > most) fprintf(stderr, " and %zu more (run.json, or --verbose, has all)", n - most);
+    fputc('\n', stderr);
+}
+
+static cst_status init_from(run *r, cst_session *s)
+{
+    CST_TRY(cst_weights_init_from(s->model, r->a->text[CST_OPTION_INIT_FROM], &r->about));
+    print_names(r, "weights taken", json_object_get(r->about, "taken"));
+    print_names(r, "left random", json_object_get(r->about, "left"));
+    print_names(r, "not used", json_object_get(r->about, "unused"));
+    return CST_OK;
+}
+
 static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
 {
     const cst_args *a = r->a;
@@ -253,11 +361,14 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
                            .stop = stop, .user = r};
     if (model) CST_TRY(cst_weights_load(s->model, model));
     else CST_TRY(cst_model_init(s->model, s->o.seed));
+    if (a->text[CST_OPTION_INIT_FROM]) CST_TRY(init_from(r, s));
     phase(r, "weights");
     CST_TRY(cst_session_start(s));
     phase(r, "optimizer");
+    CST_TRY(begin_record(r, s));
     cst_log(CST_LOG_DEBUG, "start: %s", r->phases);
     cst_status st = cst_train(&result, s, &o);
+    r->result = result;
     cst_status_line(NULL);
     if (st != CST_OK && st != CST_INTERRUPTED) return st;
     if (out) {
@@ -267,13 +378,15 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
     if (st == CST_INTERRUPTED)
         return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "%s%s", result.steps, r->steps, out ? "; the model is saved in " : "", out ? out : "");
     if (r->test.batches) CST_TRY(cst_evaluate(&test_loss, s, r->test.batches));
+    r->test_loss = test_loss;
     print_result(r, s, &result, test_loss);
     return CST_OK;
 }
 
 cst_status cst_cmd_train(const cst_args *a)
 {
-    run r = {.a = a, .phase_from = cst_now()};
+    run r = {.a = a, .phase_from = cst_now(), .test_loss = NAN};
+    int frozen = 0;
     cst_session_options o;
     cst_schedule schedule;
     cst_config config;
@@ -281,6 +394,15 @@ cst_status cst_cmd_train(const cst_args *a)
     cst_status st;
     CST_GO(cst_config_from(&config, a), out);
     CST_GO(cst_session_options_from(&o, a, &config), out);
+    if (a->text[CST_OPTION_INIT_FROM] && a->text[CST_OPTION_MODEL]) {
+        st = cst_fail(CST_USAGE, "--init-from goes with --config: --model takes all weights from its folder");
+        goto out;
+    }
+    if (a->text[CST_OPTION_FREEZE] && (st = cst_freeze(&r.frozen, &frozen, &config, a->text[CST_OPTION_FREEZE])) != CST_OK) {
+        st = cst_fail_in(st, "--freeze");
+        goto out;
+    }
+    o.frozen = r.frozen;
     CST_GO(open_tokenizer(&r), out);
     if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
         const char *spec = a->text[CST_OPTION_TOKENIZER] ? a->text[CST_OPTION_TOKENIZER] : a->text[CST_OPTION_MODEL];
@@ -290,21 +412,22 @@ cst_status cst_cmd_train(const cst_args *a)
     }
     if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);
     else CST_GO(load_split(&r, &r.train, CST_OPTION_TRAIN, "train", 1), out);
-    CST_GO(make_batches(&r, &r.train, &o, 1), out);
+    CST_GO(make_batches(&r, &r.train, &o, "train", 1), out);
     if (cst_args_int(a, CST_OPTION_EVAL_EVERY)) {
         CST_GO(load_split(&r, &r.valid, CST_OPTION_VALID, "valid", 0), out);
-        CST_GO(make_batches(&r, &r.valid, &o, 0), out);
+        CST_GO(make_batches(&r, &r.valid, &o, "valid", 0), out);
     }
     if (a->text[CST_OPTION_TEST]) {
         CST_GO(load_split(&r, &r.test, CST_OPTION_TEST, "test", 1), out);
-        CST_GO(make_batches(&r, &r.test, &o, 0), out);
+        CST_GO(make_batches(&r, &r.test, &o, "test", 0), out);
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
     phase(&r, "text");
     CST_GO(cst_session_open(&s, &o), out);
     phase(&r, "device, plan and memory");
     print_start(&r, s);
-    st = train(&r, s, &schedule);
+    if (frozen) cst_log(CST_LOG_INFO, "  %d of %d tensors are frozen", frozen, s->model->params);
+    st = end_record(&r, s, train(&r, s, &schedule));
 out:
     st = cst_session_close(s, st);
     free_run(&r);

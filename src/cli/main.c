@@ -7,13 +7,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 
-static const struct command {
-    const char *words[2];
-    unsigned bit;
-    cst_status (*run)(const cst_args *a);
-    const char *summary;
-    const char *usage;
-} commands[] = {
+static const cst_command commands[] = {
     {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
      "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]"},
@@ -23,6 +17,9 @@ static const struct command {
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
     {{"tune", NULL}, IN_TUNE, cst_cmd_tune, "find and keep good settings for a device's matrix products", "castor tune [--seconds N] [options]"},
+    {{"report", NULL}, IN_REPORT, cst_cmd_report, "make a training run's report.html anew", "castor report DIR"},
+    {{"completion", "bash"}, IN_COMPLETION, cst_cmd_completion, "print a script that completes castor's words in bash",
+     "castor completion bash"},
     {{"tokenizer", "encode"}, IN_ENCODE, cst_cmd_tokenizer_encode, "token ids of a text",
      "castor tokenizer encode [--tokenizer DIR] [--bos] [--json] FILE|-"},
     {{"tokenizer", "decode"}, IN_DECODE, cst_cmd_tokenizer_decode, "text of token ids",
@@ -32,7 +29,14 @@ static const struct command {
 };
 #define COMMANDS (sizeof commands / sizeof *commands)
 
-static void command_name(char buf[32], const struct command *c)
+cst_status cst_cmd_completion(const cst_args *a)
+{
+    (void)a;
+    cst_print_completion(commands, COMMANDS);
+    return CST_OK;
+}
+
+static void command_name(char buf[32], const cst_command *c)
 {
     snprintf(buf, 32, "%s%s%s", c->words[0], c->words[1] ? " " : "", c->words[1] ? c->words[1] : "");
 }
@@ -46,25 +50,6 @@ static void print_help(FILE *f)
         fprintf(f, "  %-16s %s\n", name, commands[i].summary);
     }
     fprintf(f, "\n  castor COMMAND --help   a command's options\n  castor --version        version and libraries\n");
-}
-
-static void print_man(void)
-{
-    char name[32];
-    printf(".TH CASTOR 1 \"\" \"castor %s\"\n.SH NAME\ncastor \\- train OPT language models on any OpenCL device\n.SH SYNOPSIS\n", PACKAGE_VERSION);
-    for (size_t i = 0; i < COMMANDS; i++) printf("%s%s\n", i ? ".br\n" : "", commands[i].usage);
-    printf(".SH DESCRIPTION\nCastor trains and fine\\-tunes language models of the OPT family on any device with an OpenCL driver: GPUs of any\n"
-           "vendor, and the CPU. Results go to standard output, status and progress to standard error.\n");
-    for (size_t i = 0; i < COMMANDS; i++) {
-        command_name(name, &commands[i]);
-        printf(".SH CASTOR %s\n%s.\n", name, commands[i].summary);
-        cst_args_man(stdout, commands[i].bit);
-    }
-    printf(".SH EXIT STATUS\n0 success; 1 failure; 2 wrong use, or something that isn't supported; 130 interrupted (a training run finishes its\n"
-           "step and saves).\n.SH ENVIRONMENT\n"
-           ".TP\n.B CASTOR_DEVICE\ndefault of \\-\\-device\n"
-           ".TP\n.B CASTOR_CACHE_DIR\nwhere built kernels are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)\n"
-           ".TP\n.B CASTOR_CL_DIR\nread kernels from this folder instead of the program (development)\n");
 }
 
 static void print_version(void)
@@ -82,10 +67,10 @@ static void sink(cst_log_level level, const char *line, void *user)
 }
 
 /* The command that argv names; *skip words of argv belong to it. */
-static const struct command *find_command(int argc, char **argv, int *skip)
+static const cst_command *find_command(int argc, char **argv, int *skip)
 {
     for (size_t i = 0; i < COMMANDS; i++) {
-        const struct command *c = &commands[i];
+        const cst_command *c = &commands[i];
         if (argc < 2 || strcmp(argv[1], c->words[0])) continue;
         if (c->words[1] && (argc < 3 || strcmp(argv[2], c->words[1]))) continue;
         *skip = c->words[1] ? 3 : 2;
@@ -109,12 +94,12 @@ int main(int argc, char **argv)
     cst_args a;
     if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help"))) return print_help(stdout), finish(CST_OK);
     if (argc == 2 && !strcmp(argv[1], "--version")) return print_version(), finish(CST_OK);
-    if (argc == 3 && !strcmp(argv[1], "help") && !strcmp(argv[2], "--man")) return print_man(), finish(CST_OK);
-    const struct command *c = find_command(argc, argv, &skip);
+    if (argc == 3 && !strcmp(argv[1], "help") && !strcmp(argv[2], "--man")) return cst_print_man(commands, COMMANDS), finish(CST_OK);
+    const cst_command *c = find_command(argc, argv, &skip);
     if (!c) {
         if (argc < 2) print_help(stderr);
         else {
-            int two = argc > 2 && (!strcmp(argv[1], "bench") || !strcmp(argv[1], "tokenizer"));
+            int two = argc > 2 && (!strcmp(argv[1], "bench") || !strcmp(argv[1], "tokenizer") || !strcmp(argv[1], "completion"));
             fprintf(stderr, "castor: %s%s%s: no such command (see castor --help)\n", argv[1], two ? " " : "", two ? argv[2] : "");
         }
         return 2;
@@ -122,6 +107,8 @@ int main(int argc, char **argv)
     command_name(name, c);
     cst_status st = cst_args_parse(&a, c->bit, name, argc - skip, argv + skip);
     if (st != CST_OK) return finish(st);
+    a.argc = argc;
+    a.argv = argv;
     if (cst_args_flag(&a, CST_OPTION_HELP)) {
         printf("usage: %s\n\n%s.\n\n", c->usage, c->summary);
         cst_args_help(stdout, c->bit);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/json.h"
+
 static const struct option {
     const char *name;
     cst_option_kind kind;
@@ -94,6 +96,18 @@ static cst_status check_value(const struct option *o, const char *text)
     }
 }
 
+/* One more value of a LIST, behind those that came before. */
+static cst_status join(cst_args *a, int id, const char *value)
+{
+    char *to = a->list + a->listed;
+    size_t room = sizeof a->list - a->listed;
+    int n = snprintf(to, room, "%s,%s", a->text[id], value);
+    if ((size_t)n >= room) return cst_fail(CST_USAGE, "--%s: too many values", options[id].name);
+    a->listed += (size_t)n + 1;
+    a->text[id] = to;
+    return CST_OK;
+}
+
 static int find_option(const char *name, size_t n, unsigned command)
 {
     for (int i = 0; i < CST_OPTION_COUNT; i++)
@@ -123,8 +137,10 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
             a->text[id] = "1";
         } else {
             if (!eq && i + 1 == argc) return cst_fail(CST_USAGE, "--%s: %s is missing", options[id].name, options[id].value);
-            a->text[id] = eq ? eq + 1 : argv[++i];
-            CST_TRY(check_value(&options[id], a->text[id]));
+            const char *value = eq ? eq + 1 : argv[++i];
+            CST_TRY(check_value(&options[id], value));
+            if (options[id].kind == CST_OPT_LIST && a->given[id]) CST_TRY(join(a, id, value));
+            else a->text[id] = value;
         }
         a->given[id] = 1;
     }
@@ -212,6 +228,68 @@ void cst_args_man(FILE *f, unsigned command)
         }
         fputc('\n', f);
     }
+}
+
+/* What the value is, as its name says: words, folders (DIR), files (FILE, PATH, F.json), or nothing to complete. */
+static const char *completes(const struct option *o)
+{
+    if (o->kind == CST_OPT_CHOICE) return "";
+    if (!o->value || (o->kind != CST_OPT_TEXT && o->kind != CST_OPT_LIST)) return NULL;
+    if (strstr(o->value, "DIR")) return "-d";
+    return strstr(o->value, "FILE") || strstr(o->value, "PATH") || strstr(o->value, "F.json") ? "-f" : NULL;
+}
+
+/* Words that stand for themselves in "NAME|FILE" or "DIR|bytes": all in small letters. */
+static void print_words(FILE *f, const struct option *o)
+{
+    int first = 1;
+    for (const char *w = o->value; *w; w += w[strcspn(w, "|")] ? strcspn(w, "|") + 1 : strcspn(w, "|")) {
+        size_t n = strcspn(w, "|");
+        if (o->kind != CST_OPT_CHOICE && strspn(w, "abcdefghijklmnopqrstuvwxyz") != n) continue;
+        fprintf(f, "%s%.*s", first ? "" : " ", (int)n, w);
+        first = 0;
+    }
+    if (o == &options[CST_OPTION_CONFIG]) fputs("opt-125m opt-350m opt-1.3b opt-2.7b opt-6.7b opt-13b", f);
+}
+
+void cst_args_completion(FILE *f, unsigned command)
+{
+    fputs("        options=\"", f);
+    for (int i = 0; i < CST_OPTION_COUNT; i++)
+        if (options[i].commands & command) fprintf(f, "--%s ", options[i].name);
+    fputs("\"\n        case $option in\n", f);
+    for (int i = 0; i < CST_OPTION_COUNT; i++) {
+        const struct option *o = &options[i];
+        if (!(o->commands & command) || !o->value) continue;
+        const char *what = completes(o);
+        fprintf(f, "        --%s) value=yes", o->name);
+        if (what) {
+            fputs(" words=\"", f);
+            print_words(f, o);
+            fprintf(f, "\" paths=%s", what);
+        }
+        fputs(" ;;\n", f);
+    }
+    fputs("        esac\n", f);
+}
+
+json_t *cst_args_json(const cst_args *a)
+{
+    json_t *j = json_object();
+    for (int i = 0; i < CST_OPTION_COUNT; i++) {
+        cst_option_id id = (cst_option_id)i;
+        json_t *v = NULL;
+        if (!(options[i].commands & a->command) || id == CST_OPTION_HELP) continue;
+        switch (options[i].kind) {
+        case CST_OPT_FLAG: v = json_boolean(cst_args_flag(a, id)); break;
+        case CST_OPT_INT: v = a->text[i] ? json_integer((json_int_t)cst_args_int(a, id)) : json_null(); break;
+        case CST_OPT_REAL: v = a->text[i] ? json_real(cst_args_real(a, id)) : json_null(); break;
+        case CST_OPT_SIZE: v = a->text[i] ? json_integer((json_int_t)cst_args_size(a, id)) : json_null(); break;
+        default: v = a->text[i] ? cst_json_text(a->text[i]) : json_null();
+        }
+        json_object_set_new(j, options[i].name, v);
+    }
+    return j;
 }
 
 void cst_args_settings(FILE *f, const cst_args *a)

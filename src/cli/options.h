@@ -3,6 +3,7 @@
 #ifndef CST_CLI_OPTIONS_H
 #define CST_CLI_OPTIONS_H
 
+#include <jansson.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -11,6 +12,7 @@
 typedef enum cst_option_kind {
     CST_OPT_FLAG,    /* no value */
     CST_OPT_TEXT,
+    CST_OPT_LIST,    /* text; given more than once, the values are joined by commas */
     CST_OPT_INT,     /* whole number >= min */
     CST_OPT_REAL,    /* number >= min */
     CST_OPT_SIZE,    /* bytes: 384MiB, 4GiB, 1500000 */
@@ -28,13 +30,15 @@ typedef enum cst_option_kind {
 #define IN_ENCODE 128u
 #define IN_DECODE 256u
 #define IN_LEARN 512u /* castor tokenizer train */
+#define IN_REPORT 16384u
+#define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
-#define IN_OPERAND IN_TOKENIZER /* takes a FILE besides its options */
+#define IN_OPERAND (IN_TOKENIZER | IN_REPORT) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN)
-#define IN_ALL (IN_JSON | IN_DECODE)
+#define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
@@ -47,6 +51,12 @@ typedef enum cst_option_kind {
     X(TEST, "test", TEXT, "FILE", 0, NULL, IN_TRAIN, "test text: its loss is told at the end")                                    \
     X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN | IN_ENCODE | IN_DECODE,                                       \
       "folder with vocab.json and merges.txt; default: the model folder, else bytes")                                             \
+    X(INIT_FROM, "init-from", TEXT, "DIR", 0, NULL, IN_TRAIN,                                                                     \
+      "with --config: weights of this folder where name and shape agree, the others random")                                      \
+    X(FREEZE, "freeze", LIST, "PATTERN", 0, NULL, IN_TRAIN,                                                                       \
+      "parameters whose names match keep their values: shell patterns, with commas or repeated, as model.decoder.embed_*,*.layers.[0-9].*") \
+    X(MASK_BEFORE, "mask-before", TEXT, "TEXT", 0, NULL, IN_TRAIN,                                                                \
+      "loss only on what follows the last TEXT of each document: an array of --tokens-file, or text up to </s> (without any: a line)") \
     X(BOS, "bos", FLAG, NULL, 0, NULL, IN_ENCODE, "put the token that begins a text in front (OPT: </s>)")                        \
     X(PLAIN, "plain", FLAG, NULL, 0, NULL, IN_ENCODE, "names of special tokens in the text are ordinary text")                    \
     X(SKIP_SPECIAL, "skip-special", FLAG, NULL, 0, NULL, IN_DECODE, "leave special tokens out")                                   \
@@ -109,9 +119,13 @@ typedef enum cst_option_id {
 typedef struct cst_args {
     unsigned command;                     /* one IN_ bit */
     const char *command_name;
-    const char *operand;                  /* FILE; NULL: none */
+    const char *operand;                  /* FILE or DIR; NULL: none */
     const char *text[CST_OPTION_COUNT];   /* value as given, or the default; NULL: none */
     unsigned char given[CST_OPTION_COUNT];
+    char list[4096];                      /* joined values of LISTs */
+    size_t listed;
+    int argc;                             /* the whole command line, borrowed */
+    char **argv;
 } cst_args;
 
 /* Parse argv[0..argc) as options of one command: --name VALUE, --name=VALUE, --flag; those in
@@ -131,6 +145,10 @@ int cst_args_choice(const cst_args *a, cst_option_id id);
 void cst_args_help(FILE *f, unsigned command);
 /* The same as manual page source. */
 void cst_args_man(FILE *f, unsigned command);
+/* The words that complete `--name VALUE` of a command, as cases of a shell's `case` statement, see completion.c. */
+void cst_args_completion(FILE *f, unsigned command);
+/* {"name": value} of all options of the command, numbers as numbers; null without a value. New reference. */
+json_t *cst_args_json(const cst_args *a);
 /* The settings in force, "name value" pairs over few lines. */
 void cst_args_settings(FILE *f, const cst_args *a);
 

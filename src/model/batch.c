@@ -64,7 +64,7 @@ void cst_batch_free(cst_batch *b)
 }
 
 /* Ids, targets and index of the batch, in host memory. */
-static cst_status prepare(cst_batch *b, int32_t *host, const int32_t *ids, const int32_t *length, int64_t vocab)
+static cst_status prepare(cst_batch *b, int32_t *host, const int32_t *ids, const int32_t *length, const unsigned char *counts, int64_t vocab)
 {
     int64_t n = b->rows * b->seq;
     int32_t *h_ids = host, *h_targets = host + n;
@@ -76,23 +76,28 @@ static cst_status prepare(cst_batch *b, int32_t *host, const int32_t *ids, const
             return cst_fail(CST_INPUT, "token %" PRId32 " at position %" PRId64 " of row %" PRId64 ": the vocabulary is 0 to %" PRId64, ids[i],
                             t, row, vocab - 1);
         h_ids[i] = real ? ids[i] : 0;
-        h_targets[i] = t + 1 < len ? ids[i + 1] : -1;
+        h_targets[i] = t + 1 < len && (!counts || counts[i + 1]) ? ids[i + 1] : -1;
         b->count += h_targets[i] >= 0;
     }
     b->unique = cst_embed_index(host + 2 * n, h_ids, n);
     return CST_OK;
 }
 
+cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab)
+{
+    return cst_batch_set_counted(b, ids, length, NULL, vocab);
+}
+
 /* Two sets of tensors take turns, so that a batch goes up while the one before it is computed with: the upload waits
  * only for the kernels that read the same set before. */
-cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab)
+cst_status cst_batch_set_counted(cst_batch *b, const int32_t *ids, const int32_t *length, const unsigned char *counts, int64_t vocab)
 {
     int64_t n = b->rows * b->seq;
     int slot = (int)(b->turn % b->ahead), next = (int)((b->turn + 1) % 2);
     int32_t *host = b->host + slot * (5 * n + 1), *part[] = {host, host + n, host + 2 * n};
     cl_event *sent = b->sent[slot];
     for (int i = 0; i < 3; i++) CST_TRY(cst_mem_wait(&sent[i]));
-    CST_TRY(prepare(b, host, ids, length, vocab));
+    CST_TRY(prepare(b, host, ids, length, counts, vocab));
     CST_TRY(cst_mem_mark(b->mem, &b->read[b->turn % 2])); /* who reads the current set is enqueued by now */
     if (!b->read[next]) CST_TRY(cst_mem_mark(b->mem, &b->read[next]));
     b->turn++;

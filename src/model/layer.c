@@ -117,12 +117,13 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
     return CST_OK;
 }
 
-/* Gradients of a linear layer's weight and bias from that of its output. */
+/* Gradients of a linear layer's weight and bias from that of its output; none where they are frozen. */
 static cst_status linear_params(cst_model *M, int l, cst_role weight, cst_role bias, const cst_tensor *dy, const cst_tensor *x,
                                 const cst_pass *p)
 {
-    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, weight, l), dy, x, p->accumulate));
-    return cst_linear_backward_bias(M->mem, cst_model_g(M, bias, l), dy, p->accumulate);
+    cst_tensor *dw = cst_model_g(M, weight, l), *db = cst_model_g(M, bias, l);
+    if (dw) CST_TRY(cst_linear_backward_weight(M->mem, dw, dy, x, p->accumulate));
+    return db ? cst_linear_backward_bias(M->mem, db, dy, p->accumulate) : CST_OK;
 }
 
 /* The gradient in front of a dropout: dy itself when there is none, else a new tensor. */

@@ -6,7 +6,19 @@
 #include "base/random.h"
 #include "model/layer.h"
 
-cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads)
+/* Backward goes down to the lowest layer with a gradient, or through all of them to the embeddings. */
+static int backward_from(const cst_model *M)
+{
+    int from = (int)M->config.num_hidden_layers;
+    for (int i = M->params - 1; M->g && i >= 0; i--) {
+        if (!M->g[i]) continue;
+        if (M->param[i].layer >= 0) from = M->param[i].layer;
+        else if (M->param[i].role <= CST_ROLE_PROJECT_IN) from = 0;
+    }
+    return from;
+}
+
+cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads, const unsigned char *frozen)
 {
     cst_model *M = calloc(1, sizeof *M);
     cst_status st = CST_OK;
@@ -26,10 +38,11 @@ cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, in
         CST_GO(cst_param_get(p, c, i), fail);
         CST_GO(cst_tensor_create(&M->w[i], m, CST_PARAM, CST_F32, p->rank, p->dims, "%s", p->name), fail);
         CST_GO(cst_tensor_place(M->w[i]), fail);
-        if (!with_grads) continue;
+        if (!with_grads || (frozen && frozen[i])) continue;
         CST_GO(cst_tensor_create(&M->g[i], m, CST_GRAD, CST_F32, p->rank, p->dims, "gradient of %.80s", p->name), fail);
         CST_GO(cst_tensor_place(M->g[i]), fail);
     }
+    M->backward_from = backward_from(M);
     *out = M;
     return CST_OK;
 fail:

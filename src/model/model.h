@@ -25,7 +25,8 @@ typedef struct cst_model {
     int params;
     cst_param *param;      /* [params], see names.h */
     cst_tensor **w;        /* [params] values, placed at creation */
-    cst_tensor **g;        /* [params] gradients, placed at creation; NULL for evaluation only */
+    cst_tensor **g;        /* [params] gradients, placed at creation; NULL of a frozen parameter; g NULL for evaluation only */
+    int backward_from;     /* first layer that backward reaches: below it everything is frozen */
 } cst_model;
 
 /* What one pass over a batch is given. All tensors i32, made by cst_batch_create. */
@@ -56,9 +57,9 @@ typedef struct cst_pass {
     int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
 } cst_pass;
 
-/* Make the parameters (content undefined) and, with_grads, their gradients. c must have passed
- * cst_config_check; it is copied. */
-cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads);
+/* Make the parameters (content undefined) and, with_grads, their gradients, but for those where frozen[params] isn't 0
+ * (NULL: none, see freeze.h). c must have passed cst_config_check; it is copied. */
+cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads, const unsigned char *frozen);
 void cst_model_free(cst_model *M);
 /* Random start by the configuration's init_std: a pure function of the seed, made on the host. */
 cst_status cst_model_init(cst_model *M, uint64_t seed);
@@ -70,6 +71,8 @@ void cst_batch_free(cst_batch *b);
  * are the next token of the same row. INPUT when an id is outside [0, vocab). Operators on
  * the batch before may still be running; it returns at once unless `ahead` batches are on their way. */
 cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length, int64_t vocab);
+/* The same, but only tokens with counts[rows * seq] not 0 are targets; NULL: all. */
+cst_status cst_batch_set_counted(cst_batch *b, const int32_t *ids, const int32_t *length, const unsigned char *counts, int64_t vocab);
 
 /* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);

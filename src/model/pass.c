@@ -60,22 +60,23 @@ static void ends_clear(ends *s)
 }
 
 /* Forward through head_forward. layers: NULL, or room for every layer's input and, unless recomputing, what
- * its backward needs. */
+ * its backward needs, of those layers that backward reaches. */
 static cst_status forward(cst_model *M, ends *s, cst_layer *layers, const cst_batch *b, const cst_pass *p)
 {
     cst_tensor *x = NULL, *y = NULL;
     cst_status st;
     CST_GO(embed_forward(M, s, &x, b), fail);
-    if (!layers) {
+    if (!layers || !cst_model_g(M, CST_ROLE_PROJECT_IN, 0)) {
         cst_tensor_free(s->e);
         s->e = NULL;
     }
     for (int l = 0; l < M->config.num_hidden_layers; l++) {
-        cst_layer own = {0}, *a = layers ? &layers[l] : &own;
+        int keep = layers && l >= M->backward_from;
+        cst_layer own = {0}, *a = keep ? &layers[l] : &own;
         a->x = x;
         x = NULL;
-        st = cst_layer_forward(M, l, a, &y, b, p, layers && p->recompute == CST_RECOMPUTE_NONE);
-        if (!layers) { /* layers[] is cleared by the caller; `own` goes with this turn */
+        st = cst_layer_forward(M, l, a, &y, b, p, keep && p->recompute == CST_RECOMPUTE_NONE);
+        if (!keep) { /* layers[] is cleared by the caller; `own` goes with this turn */
             cst_layer_clear(a);
             cst_tensor_free(a->x);
         }
@@ -97,8 +98,8 @@ static cst_status head_backward(cst_model *M, ends *s, cst_tensor **d, int accum
     int64_t n = s->last->dim[0], dim = M->config.hidden_size;
     cst_tensor *out = cst_model_w(M, CST_ROLE_PROJECT_OUT, 0), *gain = cst_model_w(M, CST_ROLE_FINAL_NORM_WEIGHT, 0);
     if (out) {
-        cst_tensor *dh = *d;
-        CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_OUT, 0), dh, gain ? s->norm : s->last, accumulate));
+        cst_tensor *dh = *d, *dw = cst_model_g(M, CST_ROLE_PROJECT_OUT, 0);
+        if (dw) CST_TRY(cst_linear_backward_weight(M->mem, dw, dh, gain ? s->norm : s->last, accumulate));
         *d = NULL;
         cst_status st = cst_activation_tensor(M, d, n, dim, "gradient of the last layer");
         if (st == CST_OK) st = cst_linear_backward_input(M->mem, *d, dh, out, 0);
@@ -114,11 +115,13 @@ static cst_status head_backward(cst_model *M, ends *s, cst_tensor **d, int accum
 static cst_status embed_backward(cst_model *M, ends *s, cst_tensor *d, const cst_batch *b, int accumulate)
 {
     cst_tensor *in = cst_model_w(M, CST_ROLE_PROJECT_IN, 0), *de = d;
-    cst_tensor *dtable = cst_model_g(M, CST_ROLE_EMBED_TOKENS, 0);
+    cst_tensor *dtable = cst_model_g(M, CST_ROLE_EMBED_TOKENS, 0), *dpos = cst_model_g(M, CST_ROLE_EMBED_POSITIONS, 0);
+    cst_tensor *din = cst_model_g(M, CST_ROLE_PROJECT_IN, 0);
     cst_status st;
-    CST_TRY(cst_embed_backward_positions(M->mem, cst_model_g(M, CST_ROLE_EMBED_POSITIONS, 0), d, b->seq, POSITION_OFFSET, accumulate));
+    if (dpos) CST_TRY(cst_embed_backward_positions(M->mem, dpos, d, b->seq, POSITION_OFFSET, accumulate));
+    if (din) CST_TRY(cst_linear_backward_weight(M->mem, din, d, s->e, accumulate));
+    if (!dtable) return CST_OK;
     if (!in) return cst_embed_backward(M->mem, dtable, d, b->index, b->unique);
-    CST_TRY(cst_linear_backward_weight(M->mem, cst_model_g(M, CST_ROLE_PROJECT_IN, 0), d, s->e, accumulate));
     CST_TRY(cst_activation_tensor(M, &de, d->dim[0], M->config.word_embed_proj_dim, "gradient of token embeddings"));
     CST_GO(cst_linear_backward_input(M->mem, de, d, in, 0), out);
     CST_GO(cst_embed_backward(M->mem, dtable, de, b->index, b->unique), out);
@@ -175,7 +178,7 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
     s.e = NULL;
     ends_clear(&s);
     s.e = e;
-    for (int l = layers - 1; l >= 0; l--) {
+    for (int l = layers - 1; l >= M->backward_from; l--) {
         if (p->recompute == CST_RECOMPUTE_LAYER) {
             CST_GO(cst_layer_forward(M, l, &act[l], &again, b, p, 1), out);
             cst_tensor_free(again);

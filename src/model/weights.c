@@ -153,6 +153,69 @@ out:
     return st;
 }
 
+/* ---- take what fits ---- */
+
+/* Which of the folder's tensors go where; `unused` gets the others. */
+static cst_status match_some(loading *l, json_t *unused)
+{
+    const cst_model *M = l->M;
+    int embed = cst_param_id(&M->config, CST_ROLE_EMBED_TOKENS, -1), bad = 0;
+    for (size_t i = 0; i < cst_weights_source_count(l->source); i++) {
+        const cst_weights_entry *e = cst_weights_source_get(l->source, i);
+        int id = cst_param_find(&M->config, e->name);
+        const char *why = NULL;
+        if (is_ignored(e->name)) continue;
+        if (id < 0) why = "the model has no such parameter";
+        else if (check_entry(e, &M->param[id]) != CST_OK) why = cst_detail();
+        else if (is_head(e->name)) l->head = e;
+        else if (l->from[id]) why = "it is there under another name";
+        else l->from[id] = e;
+        if (why) bad |= json_array_append_new(unused, json_sprintf("%s: %s", e->name, why)) != 0;
+    }
+    if (!l->from[embed]) l->from[embed] = l->head;
+    return bad ? cst_fail(CST_NO_MEMORY, "%s", l->dir) : CST_OK;
+}
+
+static cst_status take(loading *l, json_t *report)
+{
+    json_t *taken = json_array(), *left = json_array(), *unused = json_array();
+    int bad = json_object_set_new(report, "folder", cst_json_text(l->dir)) | json_object_set_new(report, "taken", taken) |
+              json_object_set_new(report, "left", left) | json_object_set_new(report, "unused", unused);
+    if (bad) return cst_fail(CST_NO_MEMORY, "%s", l->dir);
+    CST_TRY(match_some(l, unused));
+    for (int i = 0; i < l->M->params; i++) {
+        bad |= json_array_append_new(l->from[i] ? taken : left, json_string(l->M->param[i].name)) != 0;
+        if (l->from[i]) CST_TRY(copy_in(l, l->from[i], l->M->w[i]));
+    }
+    if (bad) return cst_fail(CST_NO_MEMORY, "%s", l->dir);
+    if (json_array_size(taken)) return CST_OK;
+    const char *first = json_string_value(json_array_get(unused, 0));
+    return cst_fail(CST_INPUT, "%s: no tensor agrees with the model in name and shape%s%s", l->dir, first ? "; the first: " : "", first ? first : "");
+}
+
+cst_status cst_weights_init_from(cst_model *M, const char *dir, json_t **report)
+{
+    loading l = {.M = M, .dir = dir};
+    json_t *j = json_object();
+    cst_status st;
+    l.from = calloc((size_t)M->params, sizeof *l.from);
+    l.chunk = malloc(CHUNK * sizeof *l.chunk);
+    if (!j || !l.from || !l.chunk) {
+        st = cst_fail(CST_NO_MEMORY, "%s", dir);
+        goto out;
+    }
+    CST_GO(cst_weights_source_open(&l.source, dir), out);
+    CST_GO(take(&l, j), out);
+    *report = j;
+    j = NULL;
+out:
+    cst_weights_source_close(l.source);
+    json_decref(j);
+    free(l.from);
+    free(l.chunk);
+    return st;
+}
+
 /* ---- save ---- */
 
 static cst_status put_tensor(cst_safetensors_writer *w, cst_tensor *t, float *chunk)

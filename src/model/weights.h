@@ -2,6 +2,8 @@
 #ifndef CST_MODEL_WEIGHTS_H
 #define CST_MODEL_WEIGHTS_H
 
+#include <jansson.h>
+
 #include "model/model.h"
 
 /* Fill M->w from a folder's weights in any of the forms of io/weights_source.h, tensor by tensor (f32, f16, bf16 or f64
@@ -10,6 +12,11 @@
  * tensor. Names and shapes are checked before anything is written. INPUT, UNSUPPORTED or NOT_FINITE names file and
  * tensor. */
 cst_status cst_weights_load(cst_model *M, const char *dir);
+
+/* Fill those of M->w whose name and shape are in a folder's weights (names as above), and leave the others as they are.
+ * *report, a new reference: {"folder", "taken": [name], "left": [name], "unused": ["name: why"]}. INPUT when nothing agrees;
+ * NOT_FINITE, IO and so on as in cst_weights_load, and then some parameters may have changed. */
+cst_status cst_weights_init_from(cst_model *M, const char *dir, json_t **report);
 
 /* Write `tensor[i]`, i in [0, params) (M->w or M->g) to one safetensors file under the parameters' names, and, where
  * scalar_name is not NULL, one more f32 scalar. Atomic: the old file stays until the new one is complete. */

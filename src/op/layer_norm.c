@@ -117,8 +117,8 @@ cst_status cst_layer_norm_backward(cst_mem *m, cst_tensor *dx, cst_tensor *dgamm
     CST_GO(cst_tensor_create(&dgamma_part, m, CST_SCRATCH, CST_F32, 2, dims, "dgamma parts"), out);
     CST_GO(cst_tensor_create(&dbeta_part, m, CST_SCRATCH, CST_F32, 2, dims, "dbeta parts"), out);
     CST_GO(backward_rows(m, dx, dgamma_part, dbeta_part, block, dy, x, stats, gamma, add), out);
-    CST_GO(cst_linear_backward_bias(m, dgamma, dgamma_part, accumulate), out); /* the sum of rows that it is */
-    st = cst_linear_backward_bias(m, dbeta, dbeta_part, accumulate);
+    if (dgamma) CST_GO(cst_linear_backward_bias(m, dgamma, dgamma_part, accumulate), out); /* the sum of rows that it is */
+    if (dbeta) CST_GO(cst_linear_backward_bias(m, dbeta, dbeta_part, accumulate), out);
 out:
     cst_tensor_free(dgamma_part);
     cst_tensor_free(dbeta_part);

@@ -27,8 +27,8 @@ cst_status cst_layer_norm_residual_forward(cst_mem *m, cst_tensor *y, cst_tensor
 /* With g = dy gamma, xhat = (x - mean) rstd and means over the row:
  *     dx = [add +] rstd (g - mean(g) - xhat mean(g xhat)),  dgamma (+)= sum_i dy xhat,  dbeta (+)= sum_i dy
  * x: what was normalised (x, or s of the residual form), with the stats of that call; add: NULL or [N,D], a
- * gradient that joins here. dx is overwritten and may be dy or add; dgamma and dbeta are overwritten, or
- * added to when accumulate, in an order that depends on the shapes and the kind of device only. Scratch: 2 B D floats, B <= 1024 blocks of
+ * gradient that joins here. dx is overwritten and may be dy or add; dgamma and dbeta, each NULL when it isn't wanted, are
+ * overwritten, or added to when accumulate, in an order that depends on the shapes and the kind of device only. Scratch: 2 B D floats, B <= 1024 blocks of
  * rows. Moves 12 N D bytes (16 with add) and the scratch twice; 14 N D FLOPs. */
 cst_status cst_layer_norm_backward(cst_mem *m, cst_tensor *dx, cst_tensor *dgamma, cst_tensor *dbeta,
                                    const cst_tensor *dy, const cst_tensor *x, const cst_tensor *stats,

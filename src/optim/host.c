@@ -16,22 +16,28 @@ typedef struct piece {
 
 struct cst_host_optim {
     cst_model *model;
-    float *w, *m1, *m2;          /* all parameters, one after the other */
+    float *w, *m1, *m2;          /* all trained parameters, one after the other */
     float *slot[SLOTS];          /* gradients that came down */
     cl_event came[SLOTS];
     piece *list;
     size_t pieces;
 };
 
+/* Elements of parameter i that change: none when it is frozen. */
+static size_t trained(const cst_model *M, int i)
+{
+    return M->g[i] ? (size_t)M->param[i].count : 0;
+}
+
 static cst_status cut(cst_host_optim *h)
 {
     cst_model *M = h->model;
     size_t n = 0, at = 0;
-    for (int i = 0; i < M->params; i++) n += ((size_t)M->param[i].count + PIECE - 1) / PIECE;
+    for (int i = 0; i < M->params; i++) n += (trained(M, i) + PIECE - 1) / PIECE;
     h->list = calloc(n, sizeof *h->list);
     if (!h->list) return cst_fail(CST_NO_MEMORY, "optimizer");
     for (int i = 0; i < M->params; i++) {
-        size_t count = (size_t)M->param[i].count;
+        size_t count = trained(M, i);
         for (size_t first = 0; first < count; first += PIECE) {
             size_t c = count - first < PIECE ? count - first : PIECE;
             h->list[h->pieces++] = (piece){i, first, c, at + first, NULL};
@@ -48,14 +54,15 @@ cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M)
     cst_status st;
     if (!h) return cst_fail(CST_NO_MEMORY, "optimizer");
     h->model = M;
-    for (int i = 0; i < M->params; i++) n += (size_t)M->param[i].count;
+    for (int i = 0; i < M->params; i++) n += trained(M, i);
     float **arrays[] = {&h->w, &h->m1, &h->m2};
     for (int i = 0; i < 3; i++) CST_GO(cst_host_alloc((void **)arrays[i], M->mem, n * sizeof(float)), fail);
     for (int i = 0; i < SLOTS; i++) CST_GO(cst_host_alloc((void **)&h->slot[i], M->mem, (n < PIECE ? n : PIECE) * sizeof(float)), fail);
     CST_GO(cut(h), fail);
     for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
         CST_GO(cst_tensor_read(M->w[i], 0, h->w + at, M->w[i]->bytes), fail);
-        at += (size_t)M->param[i].count;
+        at += trained(M, i);
     }
     *out = h;
     return CST_OK;

@@ -7,7 +7,7 @@
 
 typedef struct cst_host_optim cst_host_optim;
 
-/* Master weights copied from the device, moments zero: 12 bytes a parameter on the host. */
+/* Master weights copied from the device, moments zero: 12 bytes a trained parameter on the host. */
 cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M);
 void cst_host_optim_free(cst_host_optim *h);
 /* One update of all parameters. Returns when the last piece is updated and its upload enqueued; the manager

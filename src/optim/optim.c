@@ -12,7 +12,7 @@
 struct cst_optim {
     cst_model *model;
     cst_optim_options opt;
-    cst_tensor **m1, **m2;        /* [params] on the device, or NULL */
+    cst_tensor **m1, **m2;        /* [params] on the device, NULL of frozen parameters; or NULL */
     cst_host_optim *host;         /* state on the host, or NULL */
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
     int64_t partials;
@@ -31,6 +31,7 @@ static cst_status make_moments(cst_optim *o)
     if (!o->m1 || !o->m2) return cst_fail(CST_NO_MEMORY, "optimizer");
     for (int i = 0; i < M->params; i++) {
         const cst_param *p = &M->param[i];
+        if (!M->g[i]) continue;
         CST_TRY(cst_tensor_create(&o->m1[i], M->mem, CST_OPTIM, CST_F32, p->rank, p->dims, "moment 1 of %.80s", p->name));
         CST_TRY(cst_tensor_create(&o->m2[i], M->mem, CST_OPTIM, CST_F32, p->rank, p->dims, "moment 2 of %.80s", p->name));
         CST_TRY(cst_tensor_place(o->m1[i]));
@@ -46,7 +47,8 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     if (!o) return cst_fail(CST_NO_MEMORY, "optimizer");
     o->model = M;
     o->opt = *opt;
-    for (int i = 0; i < M->params; i++) o->partials += cst_grad_norm_blocks(M->param[i].count);
+    for (int i = 0; i < M->params; i++)
+        if (M->g[i]) o->partials += cst_grad_norm_blocks(M->param[i].count);
     CST_GO(cst_tensor_create(&o->partial, M->mem, CST_OPTIM, CST_F32, 1, &o->partials, "sums of squares"), fail);
     CST_GO(cst_tensor_create(&o->norm, M->mem, CST_OPTIM, CST_F32, 1, (int64_t[]){4}, "gradient norm"), fail);
     CST_GO(cst_tensor_place(o->partial), fail);
@@ -79,6 +81,7 @@ cst_status cst_optim_start(cst_optim *o)
     cst_model *M = o->model;
     if (o->opt.on_host) return cst_host_optim_create(&o->host, M);
     for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
         CST_TRY(cst_fill(M->mem, o->m1[i], 0));
         CST_TRY(cst_fill(M->mem, o->m2[i], 0));
     }
@@ -90,6 +93,7 @@ static cst_status compute_norm(cst_optim *o)
     cst_model *M = o->model;
     int64_t at = 0;
     for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
         CST_TRY(cst_grad_norm_partial(M->mem, o->partial, at, M->g[i]));
         at += cst_grad_norm_blocks(M->param[i].count);
     }
@@ -110,6 +114,7 @@ cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
         return cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
     }
     for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
         s.weight_decay = M->param[i].decay ? o->opt.weight_decay : 0;
         CST_TRY(cst_adamw(M->mem, M->w[i], M->g[i], o->m1[i], o->m2[i], o->norm, &s));
     }

@@ -3,7 +3,8 @@
  * On the host there are fp32 master weights and both moments (12 bytes a parameter); gradients come down in
  * pieces, are applied by all host threads, and the new weights go up, pieces overlapping. On the device there
  * are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
- * divides exactly. The norm is always computed on the device, over all gradients, in the same order.
+ * divides exactly. The norm is always computed on the device, over all gradients, in the same order. A frozen parameter (no
+ * gradient in M->g) has no state and no part in the norm, and keeps its bits.
  */
 #ifndef CST_OPTIM_OPTIM_H
 #define CST_OPTIM_OPTIM_H

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/random.h"
 
@@ -11,6 +12,7 @@ struct cst_batches {
     uint64_t blocks, count;
     uint32_t *order; /* [blocks], a permutation, NULL without shuffle */
     uint64_t epoch;  /* the one that order is of */
+    unsigned char *counts; /* [batch seq] of the batch last got, NULL when all count */
 };
 
 /* Always from the identity, so that an epoch's order doesn't depend on the epochs asked for before it. */
@@ -32,6 +34,16 @@ static cst_status check_ids(const uint32_t *ids, size_t n, uint32_t vocab)
     return CST_OK;
 }
 
+/* A block's first token has none before it to be told from. */
+static cst_status check_counts(const cst_batches_config *c, size_t n)
+{
+    size_t seq = (size_t)c->seq;
+    if (!c->counts) return CST_OK;
+    for (size_t i = 0; i < n / seq * seq; i++)
+        if (c->counts[i] && i % seq) return CST_OK;
+    return cst_fail(CST_INPUT, "no token of the text counts for the loss");
+}
+
 cst_status cst_batches_create(cst_batches **out, const uint32_t *ids, size_t n, const cst_batches_config *config)
 {
     if (config->seq < 1) return cst_fail(CST_USAGE, "sequence length %d, must be at least 1", config->seq);
@@ -43,6 +55,7 @@ cst_status cst_batches_create(cst_batches **out, const uint32_t *ids, size_t n, 
                         least, config->seq);
     if (blocks > UINT32_MAX) return cst_fail(CST_UNSUPPORTED, "%" PRIu64 " blocks of text", blocks);
     CST_TRY(check_ids(ids, n, config->vocab));
+    CST_TRY(check_counts(config, n));
 
     cst_batches *b = calloc(1, sizeof *b);
     if (!b) return cst_fail(CST_NO_MEMORY, "batches");
@@ -56,6 +69,10 @@ cst_status cst_batches_create(cst_batches **out, const uint32_t *ids, size_t n, 
         }
         shuffle(b, 0);
     }
+    if (config->counts && !(b->counts = calloc(batch, seq))) {
+        cst_batches_free(b);
+        return cst_fail(CST_NO_MEMORY, "batches");
+    }
     *out = b;
     return CST_OK;
 }
@@ -64,7 +81,13 @@ void cst_batches_free(cst_batches *b)
 {
     if (!b) return;
     free(b->order);
+    free(b->counts);
     free(b);
+}
+
+const unsigned char *cst_batches_counts(const cst_batches *b)
+{
+    return b->counts;
 }
 
 uint64_t cst_batches_blocks(const cst_batches *b)
@@ -88,6 +111,7 @@ void cst_batches_get(cst_batches *b, uint64_t index, int32_t *ids, int *rows)
         uint64_t block = b->order ? b->order[first + (uint64_t)r] : first + (uint64_t)r;
         const uint32_t *from = b->ids + block * seq;
         for (size_t i = 0; i < seq; i++) ids[(size_t)r * seq + i] = (int32_t)from[i];
+        if (b->counts) memcpy(b->counts + (size_t)r * seq, b->config.counts + block * seq, seq);
     }
     *rows = take;
 }

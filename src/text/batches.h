@@ -22,11 +22,12 @@ typedef struct cst_batches_config {
     int keep_last;  /* 0: drop the epoch's last batch if it is short (training); else keep it (evaluation) */
     uint64_t seed;  /* of the shuffle */
     uint32_t vocab; /* ids must be below it; 0: unchecked */
+    const unsigned char *counts; /* [n] 0: this token is no target (see mask.h); NULL: all are; borrowed like ids */
 } cst_batches_config;
 
 /* ids[n] is borrowed: it must stay unchanged until cst_batches_free.
- * CST_USAGE: seq or batch below 1. CST_INPUT: too few tokens for one batch (one block with keep_last), or an
- * id outside the vocabulary. CST_UNSUPPORTED: more than 2^32 - 1 blocks. */
+ * CST_USAGE: seq or batch below 1. CST_INPUT: too few tokens for one batch (one block with keep_last), an
+ * id outside the vocabulary, or no token that counts. CST_UNSUPPORTED: more than 2^32 - 1 blocks. */
 cst_status cst_batches_create(cst_batches **out, const uint32_t *ids, size_t n, const cst_batches_config *config);
 /* NULL is fine. */
 void cst_batches_free(cst_batches *b);
@@ -40,5 +41,7 @@ uint64_t cst_batches_count(const cst_batches *b);
  * keep_last; what lies behind rows * seq in ids is left alone. Keeps the order of the last epoch asked for,
  * so b is not to be used by two threads at once. */
 void cst_batches_get(cst_batches *b, uint64_t index, int32_t *ids, int *rows);
+/* [batch * seq] which tokens of the batch last got count as targets; NULL: all. Borrowed until the next get. */
+const unsigned char *cst_batches_counts(const cst_batches *b);
 
 #endif

@@ -51,7 +51,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     int64_t n = o->batch * o->seq, one = 1;
     cst_optim_options optim = o->optim;
     optim.on_host = placement == CST_PLACEMENT_STATIC;
-    CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1));
+    CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1, o->frozen));
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
     /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */

@@ -28,6 +28,7 @@ typedef struct cst_session_options {
     int profile;             /* keep kernel times */
     cst_gemm_mode gemm;      /* engines of matrix products */
     cst_config config;
+    const unsigned char *frozen; /* [params of config] not 0: keeps its value (see model/freeze.h); NULL: none; borrowed */
     int64_t batch, seq;      /* sequences of a micro-batch; tokens of each */
     int accum;               /* micro-batches a step */
     int with_optim;          /* 0: gradients only */

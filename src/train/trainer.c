@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "device/program.h"
+#include "train/tensorboard.h"
 
 /* A step whose loss is still on its way. */
 typedef struct pending {
@@ -29,6 +30,7 @@ typedef struct run {
     const cst_train_options *o;
     cst_train_result *result;
     int metrics;             /* file descriptor, -1: none */
+    cst_events *events;      /* the same figures for TensorBoard */
     double last_time;        /* when the last step's figures came, s */
     uint64_t last_end_ns;    /* the same by the device's clock; 0: unknown, or something came in between */
     double *ms;              /* of all steps reported */
@@ -49,11 +51,13 @@ static cst_status write_metrics(run *r, const cst_step_report *p)
     if (isfinite(p->grad_norm)) snprintf(norm, sizeof norm, "%.9g", p->grad_norm);
     int n = snprintf(line, sizeof line,
                      "{\"step\": %lld, \"loss\": %s, \"lr\": %.9g, \"grad_norm\": %s, \"tokens_per_s\": %.1f, \"ms\": %.3f, "
-                     "\"device_peak_bytes\": %llu, \"h2d_bytes\": %llu, \"d2h_bytes\": %llu%s}\n",
-                     (long long)p->step, loss, p->lr, norm, p->tokens_per_s, p->ms, (unsigned long long)p->device_peak,
-                     (unsigned long long)p->h2d_bytes, (unsigned long long)p->d2h_bytes, valid);
+                     "\"device_bytes\": %llu, \"device_peak_bytes\": %llu, \"h2d_bytes\": %llu, \"d2h_bytes\": %llu%s}\n",
+                     (long long)p->step, loss, p->lr, norm, p->tokens_per_s, p->ms, (unsigned long long)p->device_bytes,
+                     (unsigned long long)p->device_peak, (unsigned long long)p->h2d_bytes, (unsigned long long)p->d2h_bytes, valid);
     if (write(r->metrics, line, (size_t)n) != n) return cst_fail(CST_IO, "%s/metrics.jsonl: %s", r->o->out_dir, strerror(errno));
-    return CST_OK;
+    const cst_scalar scalar[] = {{"loss", p->loss}, {"lr", p->lr}, {"grad_norm", p->grad_norm}, {"tokens_per_s", p->tokens_per_s},
+                                 {"device_bytes", (double)p->device_bytes}, {"valid_loss", p->valid_loss}};
+    return cst_events_write(r->events, p->step, scalar, sizeof scalar / sizeof *scalar);
 }
 
 static cst_status wait_for(pending *p)
@@ -89,8 +93,9 @@ static cst_status finish_step(run *r, pending *p)
     r->result->last_loss = p->loss;
     r->result->steps = p->step;
     p->step = 0;
+    CST_TRY(write_metrics(r, &rep));
     if (r->o->report) r->o->report(&rep, r->o->user);
-    return write_metrics(r, &rep);
+    return CST_OK;
 }
 
 /* Enqueue step t (from 0) and the reading of its figures. */
@@ -103,7 +108,7 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
         int rows;
         uint64_t index = (uint64_t)(t * accum + a);
         cst_batches_get(r->o->train, index, r->ids, &rows);
-        CST_TRY(cst_batch_set(s->batch, r->ids, NULL, s->o.config.vocab_size));
+        CST_TRY(cst_batch_set_counted(s->batch, r->ids, NULL, cst_batches_counts(r->o->train), s->o.config.vocab_size));
         CST_TRY(cst_session_micro(s, index));
     }
     p->lr = cst_schedule_lr(&r->o->schedule, t);
@@ -151,7 +156,7 @@ static cst_status open_metrics(run *r)
     r->metrics = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
     cst_status st = r->metrics < 0 ? cst_fail(CST_IO, "%s: %s", path, strerror(errno)) : CST_OK;
     free(path);
-    return st;
+    return st == CST_OK ? cst_events_open(&r->events, r->o->out_dir) : st;
 }
 
 /* What comes between two steps: evaluation and checkpoints. */
@@ -212,6 +217,7 @@ out:
     }
     speed(&r);
     if (r.metrics >= 0) close(r.metrics);
+    cst_events_close(r.events);
     free(r.ms);
     free(r.ids);
     return st;

@@ -18,12 +18,12 @@ typedef struct cst_step_report {
 } cst_step_report;
 
 typedef struct cst_train_options {
-    const char *out_dir;         /* metrics.jsonl and checkpoints go there; NULL: nowhere */
+    const char *out_dir;         /* metrics.jsonl, TensorBoard's events and checkpoints go there; NULL: nowhere */
     int64_t steps, stop_after;   /* steps of the run; stop earlier after so many (0: no) */
     int64_t eval_every, save_every; /* 0: never */
     cst_schedule schedule;
     cst_batches *train, *valid;  /* valid may be NULL */
-    /* Called after each step's figures are known (one step late). */
+    /* Called after each step's figures are known (one step late) and written. */
     void (*report)(const cst_step_report *r, void *user);
     /* Called to save what the model is now, in `dir`. */
     cst_status (*save)(cst_session *s, const char *dir, void *user);
