@@ -32,6 +32,7 @@ extern "C" {
 #include "text/batches.h"
 #include "text/tokenizer.h"
 #include "text/wikitext.h"
+#include "train/checkpoint.h"
 #include "train/session.h"
 #include "train/trainer.h"
 

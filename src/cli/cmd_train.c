@@ -9,10 +9,12 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/resume.h"
 #include "model/folder.h"
 #include "model/weights.h"
 #include "text/token_cache.h"
 #include "text/wikitext.h"
+#include "train/outdir.h"
 #include "train/trainer.h"
 
 /* One split: its tokens and how they are handed out. */
@@ -27,6 +29,10 @@ typedef struct run {
     cst_tokenizer *tok;
     split train, valid, test;
     int64_t steps;
+    cst_checkpoint from;     /* dir NULL: from the start */
+    char *run_dir;           /* whose it is */
+    json_t *about;           /* for checkpoints */
+    cst_folder_files files;  /* passed on to saved models */
     double last_print;       /* s: without a terminal, lines are spaced out */
     double phase_from;       /* when the phase of the start that goes on began */
     char phases[160];        /* and how long the others took */
@@ -123,6 +129,10 @@ static void free_run(run *r)
         free(all[i]->ids);
     }
     cst_tokenizer_free(r->tok);
+    cst_folder_files_free(&r->files);
+    cst_checkpoint_close(&r->from);
+    json_decref(r->about);
+    free(r->run_dir);
 }
 
 static void bar(char *out, size_t size, const cst_step_report *p)
@@ -172,14 +182,19 @@ static cst_status save_choices(cst_session *s, const char *dir)
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
-    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
     CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
     CST_TRY(save_choices(s, dir));
     if (r->tok) CST_TRY(cst_tokenizer_save(r->tok, dir));
-    if (model) CST_TRY(cst_folder_copy_generation(dir, model));
-    /* The files as they came say more than what was understood of them. */
-    if (spec && strcmp(spec, "bytes")) return cst_folder_copy_tokenizer(dir, spec);
-    return !spec && model ? cst_folder_copy_tokenizer(dir, model) : CST_OK;
+    return cst_folder_files_write(&r->files, dir);
+}
+
+/* Files to pass on, from where model and tokenizer come from. */
+static cst_status read_files(run *r)
+{
+    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->from.dir ? r->from.dir : r->a->text[CST_OPTION_MODEL];
+    if (model) CST_TRY(cst_folder_files_generation(&r->files, model));
+    if (!spec) spec = model;
+    return spec && strcmp(spec, "bytes") ? cst_folder_files_tokenizer(&r->files, spec) : CST_OK;
 }
 
 static int stop(void *user)
@@ -218,6 +233,7 @@ static void print_start(const run *r, const cst_session *s)
             s->model->params, cst_placement_name(s->placement), cst_bytes_text(a, (double)s->planned), cst_bytes_text(b, (double)stats.budget));
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
+    if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);
 }
 
 static void print_result(const run *r, const cst_session *s, const cst_train_result *t, double test_loss)
@@ -230,6 +246,7 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
         printf("{\"steps\": %" PRId64 ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
                t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak);
         if (!isnan(t->valid_loss)) printf(", \"valid_loss\": %.9g", t->valid_loss);
+        if (!isnan(t->best_loss)) printf(", \"best_loss\": %.9g, \"best_step\": %" PRId64, t->best_loss, t->best_step);
         if (!isnan(test_loss)) printf(", \"test_loss\": %.9g", test_loss);
         printf("}\n");
         return;
@@ -237,25 +254,36 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     printf("%" PRId64 " steps: loss %.4f -> %.4f, %.1f tokens/s, device memory peak %s\n", t->steps, t->first_loss, t->last_loss,
            t->tokens_per_s, cst_bytes_text(peak, (double)stats.reserved_peak));
     if (!isnan(t->valid_loss)) printf("validation loss %.4f (perplexity %.2f)\n", t->valid_loss, exp(t->valid_loss));
+    if (!isnan(t->best_loss) && out) printf("lowest validation loss %.4f, after step %" PRId64 ": %s/best\n", t->best_loss, t->best_step, out);
     if (!isnan(test_loss)) printf("test loss %.4f (perplexity %.2f)\n", test_loss, exp(test_loss));
-    if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
+    if (out && t->steps < r->steps) printf("model saved in %s; go on with: castor train --resume %s\n", out, out);
+    else if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
 }
 
 static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
 {
     const cst_args *a = r->a;
     const char *out = a->text[CST_OPTION_OUT], *model = a->text[CST_OPTION_MODEL];
+    const cst_checkpoint *from = r->from.dir ? &r->from : NULL;
     cst_train_result result;
     double test_loss = NAN;
     cst_train_options o = {.out_dir = out, .steps = r->steps, .stop_after = cst_args_int(a, CST_OPTION_STOP_AFTER),
                            .eval_every = cst_args_int(a, CST_OPTION_EVAL_EVERY), .save_every = cst_args_int(a, CST_OPTION_SAVE_EVERY),
+                           .keep = cst_args_int(a, CST_OPTION_KEEP), .from = from, .about = r->about,
+                           .from_dir = from && !cst_same_folder(out, r->run_dir) ? r->run_dir : NULL,
                            .schedule = *schedule, .train = r->train.batches, .valid = r->valid.batches, .report = report, .save = save,
                            .stop = stop, .user = r};
-    if (model) CST_TRY(cst_weights_load(s->model, model));
-    else CST_TRY(cst_model_init(s->model, s->o.seed));
-    phase(r, "weights");
-    CST_TRY(cst_session_start(s));
-    phase(r, "optimizer");
+    if (from) {
+        CST_TRY(cst_checkpoint_load(s, from));
+        phase(r, "checkpoint");
+    } else {
+        if (model) CST_TRY(cst_weights_load(s->model, model));
+        else CST_TRY(cst_model_init(s->model, s->o.seed));
+        phase(r, "weights");
+        CST_TRY(cst_session_start(s));
+        phase(r, "optimizer");
+    }
+    CST_TRY(read_files(r));
     cst_log(CST_LOG_DEBUG, "start: %s", r->phases);
     cst_status st = cst_train(&result, s, &o);
     cst_status_line(NULL);
@@ -264,21 +292,49 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
         cst_status saved = save(s, out, r);
         if (saved != CST_OK) return saved;
     }
-    if (st == CST_INTERRUPTED)
-        return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "%s%s", result.steps, r->steps, out ? "; the model is saved in " : "", out ? out : "");
+    if (st == CST_INTERRUPTED && out)
+        return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "; the model is saved in %s; go on with: castor train --resume %s", result.steps,
+                        r->steps, out, out);
+    if (st == CST_INTERRUPTED) return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64, result.steps, r->steps);
     if (r->test.batches) CST_TRY(cst_evaluate(&test_loss, s, r->test.batches));
     print_result(r, s, &result, test_loss);
     return CST_OK;
 }
 
-cst_status cst_cmd_train(const cst_args *a)
+/* The folder of a new run has no other run's checkpoints; a run that goes on gets its options. */
+static cst_status begin(run *r, cst_args *a)
 {
+    if (a->text[CST_OPTION_RESUME]) CST_TRY(cst_resume_open(&r->from, &r->run_dir, a));
+    const char *out = a->text[CST_OPTION_OUT];
+    if (out && !(r->run_dir && cst_same_folder(out, r->run_dir))) CST_TRY(cst_outdir_check_new(out));
+    int64_t stop_after = cst_args_int(a, CST_OPTION_STOP_AFTER);
+    if (r->from.dir && stop_after && stop_after <= r->from.step)
+        return cst_fail(CST_USAGE, "--stop-after %" PRId64 ": the checkpoint is of step %" PRId64 " already", stop_after, r->from.step);
+    return CST_OK;
+}
+
+/* What checkpoints say of the run, and that it is the same run that goes on. */
+static cst_status describe(run *r, const cst_session_options *o, const cst_schedule *schedule)
+{
+    json_t *settings = cst_run_settings(r->a, o, schedule, r->tok, (cst_run_text){r->train.ids, r->train.count}, (cst_run_text){r->valid.ids, r->valid.count});
+    cst_status st = CST_OK;
+    r->about = settings ? cst_run_about(r->a, settings, r->tok) : NULL;
+    if (!r->about) st = cst_fail(CST_NO_MEMORY, "settings");
+    else if (r->from.dir) st = cst_resume_check(&r->from, settings);
+    json_decref(settings);
+    return st;
+}
+
+cst_status cst_cmd_train(const cst_args *given)
+{
+    cst_args args = *given, *a = &args; /* with what a resumed run brings */
     run r = {.a = a, .phase_from = cst_now()};
     cst_session_options o;
     cst_schedule schedule;
     cst_config config;
     cst_session *s = NULL;
     cst_status st;
+    CST_GO(begin(&r, a), out);
     CST_GO(cst_config_from(&config, a), out);
     CST_GO(cst_session_options_from(&o, a, &config), out);
     CST_GO(open_tokenizer(&r), out);
@@ -300,6 +356,8 @@ cst_status cst_cmd_train(const cst_args *a)
         CST_GO(make_batches(&r, &r.test, &o, 0), out);
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
+    CST_GO(describe(&r, &o, &schedule), out);
+    o.products = r.from.products;
     phase(&r, "text");
     CST_GO(cst_session_open(&s, &o), out);
     phase(&r, "device, plan and memory");

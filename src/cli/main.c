@@ -16,7 +16,7 @@ static const struct command {
 } commands[] = {
     {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
-     "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]"},
+     "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
      "castor grads --model DIR --tokens-file F.json --out F.safetensors [options]"},
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
@@ -61,7 +61,7 @@ static void print_man(void)
         cst_args_man(stdout, commands[i].bit);
     }
     printf(".SH EXIT STATUS\n0 success; 1 failure; 2 wrong use, or something that isn't supported; 130 interrupted (a training run finishes its\n"
-           "step and saves).\n.SH ENVIRONMENT\n"
+           "step and saves a\nmodel and a checkpoint).\n.SH ENVIRONMENT\n"
            ".TP\n.B CASTOR_DEVICE\ndefault of \\-\\-device\n"
            ".TP\n.B CASTOR_CACHE_DIR\nwhere built kernels are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)\n"
            ".TP\n.B CASTOR_CL_DIR\nread kernels from this folder instead of the program (development)\n");
