@@ -36,6 +36,7 @@ extern "C" {
 #include "text/token_rows.h"
 #include "text/tokenizer.h"
 #include "text/wikitext.h"
+#include "train/checkpoint.h"
 #include "train/session.h"
 #include "train/trainer.h"
 

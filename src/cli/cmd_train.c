@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/resume.h"
 #include "cli/run_file.h"
 #include "model/folder.h"
 #include "model/freeze.h"
@@ -16,6 +17,7 @@
 #include "text/mask.h"
 #include "text/token_cache.h"
 #include "text/wikitext.h"
+#include "train/outdir.h"
 #include "train/report.h"
 #include "train/trainer.h"
 
@@ -34,10 +36,14 @@ typedef struct run {
     split train, valid, test;
     int64_t steps;
     unsigned char *frozen;
-    json_t *about;           /* run.json; NULL: not begun */
+    json_t *record;          /* run.json; NULL: not begun */
     cst_session *session;
     cst_train_result result;
     double test_loss;
+    cst_checkpoint from;     /* dir NULL: from the start */
+    char *run_dir;           /* whose it is */
+    json_t *about;           /* for checkpoints */
+    cst_folder_files files;  /* passed on to saved models */
     double last_print;       /* s: without a terminal, lines are spaced out */
     double phase_from;       /* when the phase of the start that goes on began */
     char phases[160];        /* and how long the others took */
@@ -157,15 +163,19 @@ static void free_run(run *r)
         free(all[i]->counts);
     }
     free(r->frozen);
-    json_decref(r->about);
+    json_decref(r->record);
     cst_tokenizer_free(r->tok);
+    cst_folder_files_free(&r->files);
+    cst_checkpoint_close(&r->from);
+    json_decref(r->about);
+    free(r->run_dir);
 }
 
 /* run.json and report.html as of now. */
 static cst_status update_record(run *r)
 {
     const char *out = r->a->text[CST_OPTION_OUT];
-    return r->about && out ? cst_run_save(r->about, r->session, out, 1) : CST_OK;
+    return r->record && out ? cst_run_save(r->record, r->session, out, 1) : CST_OK;
 }
 
 static cst_status begin_record(run *r, cst_session *s)
@@ -177,22 +187,22 @@ static cst_status begin_record(run *r, cst_session *s)
     } data[] = {{"train", CST_OPTION_TRAIN, &r->train}, {"valid", CST_OPTION_VALID, &r->valid}, {"test", CST_OPTION_TEST, &r->test}};
     const char *tokens = r->a->text[CST_OPTION_TOKENS_FILE];
     if (!r->a->text[CST_OPTION_OUT]) return CST_OK;
-    json_t *report = r->about; /* of --init-from */
-    r->about = NULL;
-    cst_status st = cst_run_begin(&r->about, r->a, s);
-    if (report) st == CST_OK ? (void)json_object_set_new(r->about, "init_from", report) : json_decref(report);
+    json_t *report = r->record; /* of --init-from */
+    r->record = NULL;
+    cst_status st = cst_run_begin(&r->record, r->a, s);
+    if (report) st == CST_OK ? (void)json_object_set_new(r->record, "init_from", report) : json_decref(report);
     CST_TRY(st);
-    if (tokens) CST_TRY(cst_run_add_data(r->about, "train", tokens));
+    if (tokens) CST_TRY(cst_run_add_data(r->record, "train", tokens));
     for (int i = 0; i < 3; i++) {
         char *path = NULL;
         if (!data[i].split->ids || (!i && tokens)) continue;
         st = split_path(&path, r->a, data[i].own, data[i].role, 1);
-        if (st == CST_OK && path) st = cst_run_add_data(r->about, data[i].role, path);
+        if (st == CST_OK && path) st = cst_run_add_data(r->record, data[i].role, path);
         free(path);
         CST_TRY(st);
     }
     r->session = s;
-    return cst_run_save(r->about, s, r->a->text[CST_OPTION_OUT], 0);
+    return cst_run_save(r->record, s, r->a->text[CST_OPTION_OUT], 0);
 }
 
 /* A number, or nothing when it isn't one: JSON has no NaN. */
@@ -206,7 +216,7 @@ static cst_status end_record(run *r, cst_session *s, cst_status st)
 {
     char why[2048];
     cst_mem_stats stats;
-    if (!r->about || !r->session) return st;
+    if (!r->record || !r->session) return st;
     snprintf(why, sizeof why, "%s", cst_detail());
     cst_mem_get_stats(s->mem, &stats);
     json_t *j = json_pack("{s:I, s:I}", "steps", (json_int_t)r->result.steps, "device_peak_bytes", (json_int_t)stats.reserved_peak);
@@ -218,8 +228,8 @@ static cst_status end_record(run *r, cst_session *s, cst_status st)
         put_real(j, "tokens_per_s", r->result.tokens_per_s);
         put_real(j, "median_ms", r->result.median_ms);
     }
-    cst_status saved = cst_run_end(r->about, st, j);
-    if (saved == CST_OK) saved = cst_run_save(r->about, s, r->a->text[CST_OPTION_OUT], r->result.steps > 0);
+    cst_status saved = cst_run_end(r->record, st, j);
+    if (saved == CST_OK) saved = cst_run_save(r->record, s, r->a->text[CST_OPTION_OUT], r->result.steps > 0);
     return st == CST_OK ? saved : cst_fail(st, "%s", why);
 }
 
@@ -260,14 +270,19 @@ static void report(const cst_step_report *p, void *user)
 static cst_status save(cst_session *s, const char *dir, void *user)
 {
     run *r = user;
-    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
     CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
     if (r->tok) CST_TRY(cst_tokenizer_save(r->tok, dir));
-    if (model) CST_TRY(cst_folder_copy_generation(dir, model));
-    /* The files as they came say more than what was understood of them. */
-    if (spec && strcmp(spec, "bytes")) CST_TRY(cst_folder_copy_tokenizer(dir, spec));
-    else if (!spec && model) CST_TRY(cst_folder_copy_tokenizer(dir, model));
+    CST_TRY(cst_folder_files_write(&r->files, dir));
     return update_record(r);
+}
+
+/* Files to pass on, from where model and tokenizer come from. */
+static cst_status read_files(run *r)
+{
+    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->from.dir ? r->from.dir : r->a->text[CST_OPTION_MODEL];
+    if (model) CST_TRY(cst_folder_files_generation(&r->files, model));
+    if (!spec) spec = model;
+    return spec && strcmp(spec, "bytes") ? cst_folder_files_tokenizer(&r->files, spec) : CST_OK;
 }
 
 static int stop(void *user)
@@ -306,6 +321,7 @@ static void print_start(const run *r, const cst_session *s)
             s->model->params, cst_placement_name(s->placement), cst_bytes_text(a, (double)s->planned), cst_bytes_text(b, (double)stats.budget));
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
+    if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);
 }
 
 static void print_result(const run *r, const cst_session *s, const cst_train_result *t, double test_loss)
@@ -318,6 +334,7 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
         printf("{\"steps\": %" PRId64 ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
                t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak);
         if (!isnan(t->valid_loss)) printf(", \"valid_loss\": %.9g", t->valid_loss);
+        if (!isnan(t->best_loss)) printf(", \"best_loss\": %.9g, \"best_step\": %" PRId64, t->best_loss, t->best_step);
         if (!isnan(test_loss)) printf(", \"test_loss\": %.9g", test_loss);
         printf("}\n");
         return;
@@ -325,8 +342,10 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     printf("%" PRId64 " steps: loss %.4f -> %.4f, %.1f tokens/s, device memory peak %s\n", t->steps, t->first_loss, t->last_loss,
            t->tokens_per_s, cst_bytes_text(peak, (double)stats.reserved_peak));
     if (!isnan(t->valid_loss)) printf("validation loss %.4f (perplexity %.2f)\n", t->valid_loss, exp(t->valid_loss));
+    if (!isnan(t->best_loss) && out) printf("lowest validation loss %.4f, after step %" PRId64 ": %s/best\n", t->best_loss, t->best_step, out);
     if (!isnan(test_loss)) printf("test loss %.4f (perplexity %.2f)\n", test_loss, exp(test_loss));
-    if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
+    if (out && t->steps < r->steps) printf("model saved in %s; go on with: castor train --resume %s\n", out, out);
+    else if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
 }
 
 /* "a, b, c and 5 more" of a list of names; all of them with --verbose. */
@@ -342,10 +361,10 @@ static void print_names(const run *r, const char *what, const json_t *list)
 
 static cst_status init_from(run *r, cst_session *s)
 {
-    CST_TRY(cst_weights_init_from(s->model, r->a->text[CST_OPTION_INIT_FROM], &r->about));
-    print_names(r, "weights taken", json_object_get(r->about, "taken"));
-    print_names(r, "left random", json_object_get(r->about, "left"));
-    print_names(r, "not used", json_object_get(r->about, "unused"));
+    CST_TRY(cst_weights_init_from(s->model, r->a->text[CST_OPTION_INIT_FROM], &r->record));
+    print_names(r, "weights taken", json_object_get(r->record, "taken"));
+    print_names(r, "left random", json_object_get(r->record, "left"));
+    print_names(r, "not used", json_object_get(r->record, "unused"));
     return CST_OK;
 }
 
@@ -353,18 +372,27 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
 {
     const cst_args *a = r->a;
     const char *out = a->text[CST_OPTION_OUT], *model = a->text[CST_OPTION_MODEL];
+    const cst_checkpoint *from = r->from.dir ? &r->from : NULL;
     cst_train_result result;
     double test_loss = NAN;
     cst_train_options o = {.out_dir = out, .steps = r->steps, .stop_after = cst_args_int(a, CST_OPTION_STOP_AFTER),
                            .eval_every = cst_args_int(a, CST_OPTION_EVAL_EVERY), .save_every = cst_args_int(a, CST_OPTION_SAVE_EVERY),
+                           .keep = cst_args_int(a, CST_OPTION_KEEP), .from = from, .about = r->about,
+                           .from_dir = from && !cst_same_folder(out, r->run_dir) ? r->run_dir : NULL,
                            .schedule = *schedule, .train = r->train.batches, .valid = r->valid.batches, .report = report, .save = save,
                            .stop = stop, .user = r};
-    if (model) CST_TRY(cst_weights_load(s->model, model));
-    else CST_TRY(cst_model_init(s->model, s->o.seed));
-    if (a->text[CST_OPTION_INIT_FROM]) CST_TRY(init_from(r, s));
-    phase(r, "weights");
-    CST_TRY(cst_session_start(s));
-    phase(r, "optimizer");
+    if (from) {
+        CST_TRY(cst_checkpoint_load(s, from));
+        phase(r, "checkpoint");
+    } else {
+        if (model) CST_TRY(cst_weights_load(s->model, model));
+        else CST_TRY(cst_model_init(s->model, s->o.seed));
+        if (a->text[CST_OPTION_INIT_FROM]) CST_TRY(init_from(r, s));
+        phase(r, "weights");
+        CST_TRY(cst_session_start(s));
+        phase(r, "optimizer");
+    }
+    CST_TRY(read_files(r));
     CST_TRY(begin_record(r, s));
     cst_log(CST_LOG_DEBUG, "start: %s", r->phases);
     cst_status st = cst_train(&result, s, &o);
@@ -375,16 +403,43 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
         cst_status saved = save(s, out, r);
         if (saved != CST_OK) return saved;
     }
-    if (st == CST_INTERRUPTED)
-        return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "%s%s", result.steps, r->steps, out ? "; the model is saved in " : "", out ? out : "");
+    if (st == CST_INTERRUPTED && out)
+        return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "; the model is saved in %s; go on with: castor train --resume %s", result.steps,
+                        r->steps, out, out);
+    if (st == CST_INTERRUPTED) return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64, result.steps, r->steps);
     if (r->test.batches) CST_TRY(cst_evaluate(&test_loss, s, r->test.batches));
     r->test_loss = test_loss;
     print_result(r, s, &result, test_loss);
     return CST_OK;
 }
 
-cst_status cst_cmd_train(const cst_args *a)
+/* The folder of a new run has no other run's checkpoints; a run that goes on gets its options. */
+static cst_status begin(run *r, cst_args *a)
 {
+    if (a->text[CST_OPTION_RESUME]) CST_TRY(cst_resume_open(&r->from, &r->run_dir, a));
+    const char *out = a->text[CST_OPTION_OUT];
+    if (out && !(r->run_dir && cst_same_folder(out, r->run_dir))) CST_TRY(cst_outdir_check_new(out));
+    int64_t stop_after = cst_args_int(a, CST_OPTION_STOP_AFTER);
+    if (r->from.dir && stop_after && stop_after <= r->from.step)
+        return cst_fail(CST_USAGE, "--stop-after %" PRId64 ": the checkpoint is of step %" PRId64 " already", stop_after, r->from.step);
+    return CST_OK;
+}
+
+/* What checkpoints say of the run, and that it is the same run that goes on. */
+static cst_status describe(run *r, const cst_session_options *o, const cst_schedule *schedule)
+{
+    json_t *settings = cst_run_settings(r->a, o, schedule, r->tok, (cst_run_text){r->train.ids, r->train.count}, (cst_run_text){r->valid.ids, r->valid.count});
+    cst_status st = CST_OK;
+    r->about = settings ? cst_run_about(r->a, settings, r->tok) : NULL;
+    if (!r->about) st = cst_fail(CST_NO_MEMORY, "settings");
+    else if (r->from.dir) st = cst_resume_check(&r->from, settings);
+    json_decref(settings);
+    return st;
+}
+
+cst_status cst_cmd_train(const cst_args *given)
+{
+    cst_args args = *given, *a = &args; /* with what a resumed run brings */
     run r = {.a = a, .phase_from = cst_now(), .test_loss = NAN};
     int frozen = 0;
     cst_session_options o;
@@ -392,6 +447,7 @@ cst_status cst_cmd_train(const cst_args *a)
     cst_config config;
     cst_session *s = NULL;
     cst_status st;
+    CST_GO(begin(&r, a), out);
     CST_GO(cst_config_from(&config, a), out);
     CST_GO(cst_session_options_from(&o, a, &config), out);
     if (a->text[CST_OPTION_INIT_FROM] && a->text[CST_OPTION_MODEL]) {
@@ -422,6 +478,8 @@ cst_status cst_cmd_train(const cst_args *a)
         CST_GO(make_batches(&r, &r.test, &o, "test", 0), out);
     }
     CST_GO(plan_steps(&r, &schedule, &o), out);
+    CST_GO(describe(&r, &o, &schedule), out);
+    o.products = r.from.products;
     phase(&r, "text");
     CST_GO(cst_session_open(&s, &o), out);
     phase(&r, "device, plan and memory");

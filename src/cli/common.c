@@ -25,6 +25,7 @@ void cst_catch_signals(void)
     sa.sa_flags = SA_RESTART;
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit (ulimit -f) is an error of write, with a message */
 }
 
 int cst_interrupted(void)
@@ -71,7 +72,7 @@ cst_status cst_config_from(cst_config *c, const cst_args *a)
     struct stat sb;
     if (model && config) return cst_fail(CST_USAGE, "--model and --config exclude each other: the model's folder has a config.json");
     if (model) return cst_config_load(c, model);
-    if (!config) return cst_fail(CST_USAGE, "castor %s needs --model DIR or --config NAME", a->command_name);
+    if (!config) return cst_fail(CST_USAGE, "castor %s needs --model DIR or --config NAME%s", a->command_name, a->command == IN_TRAIN ? ", or --resume DIR" : "");
     return stat(config, &sb) == 0 ? cst_config_load(c, config) : cst_config_preset(c, config);
 }
 

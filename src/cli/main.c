@@ -10,7 +10,7 @@
 static const cst_command commands[] = {
     {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
-     "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]"},
+     "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
      "castor grads --model DIR --tokens-file F.json --out F.safetensors [options]"},
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},

@@ -147,6 +147,28 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
     return CST_OK;
 }
 
+cst_status cst_args_set(cst_args *a, cst_option_id id, const char *text)
+{
+    if (options[id].kind != CST_OPT_FLAG) CST_TRY(check_value(&options[id], text));
+    a->text[id] = text;
+    return CST_OK;
+}
+
+const char *cst_option_name(int id)
+{
+    return options[id].name;
+}
+
+cst_option_kind cst_option_kind_of(int id)
+{
+    return options[id].kind;
+}
+
+int cst_option_in(int id, unsigned commands)
+{
+    return (options[id].commands & commands) != 0;
+}
+
 int cst_args_flag(const cst_args *a, cst_option_id id)
 {
     return a->text[id] != NULL;

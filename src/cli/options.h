@@ -86,9 +86,14 @@ typedef enum cst_option_kind {
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
       "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
     X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \
-    X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end; 0: never")     \
-    X(SAVE_EVERY, "save-every", INT, "N", 0, "0", IN_TRAIN, "save the model as OUT/checkpoint-N after every N steps; 0: never")   \
-    X(STOP_AFTER, "stop-after", INT, "N", 0, "0", IN_TRAIN, "end after N steps, the schedule being that of the whole run; 0: no") \
+    X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end, the best model as OUT/best; 0: never")     \
+    X(SAVE_EVERY, "save-every", INT, "N", 0, "0", IN_TRAIN, "checkpoint for --resume after every N steps, as OUT/checkpoint-N; 0: never")   \
+    X(KEEP, "keep", INT, "N", 0, "0", IN_TRAIN, "keep the newest N checkpoints only; 0: all")                                     \
+    X(STOP_AFTER, "stop-after", INT, "N", 0, "0", IN_TRAIN,                                                                       \
+      "end after step N with a checkpoint, the schedule being that of the whole run; 0: no")                                      \
+    X(RESUME, "resume", TEXT, "DIR", 0, NULL, IN_TRAIN,                                                                           \
+      "go on with the run in this folder from its newest checkpoint, or from the checkpoint that this folder is; options, model " \
+      "and data are the run's")                                                                                                   \
     X(TOKENS, "tokens", TEXT, "N,N", 0, "128,1024", IN_BENCH_GEMM, "tokens of the steps whose products are timed")                \
     X(SHAPE, "shape", TEXT, "m,n,k,NT", 0, NULL, IN_BENCH_GEMM,                                                                   \
       "this product only: rows and columns of C, length of the sums, N or T (transposed) for A and for B")                        \
@@ -132,6 +137,13 @@ typedef struct cst_args {
  * IN_OPERAND take one word more, a file or - for standard input. USAGE names the option
  * and what is allowed. Values are borrowed from argv. */
 cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_name, int argc, char **argv);
+
+/* Set an option that the command line didn't give; USAGE as parse. text is borrowed. */
+cst_status cst_args_set(cst_args *a, cst_option_id id, const char *text);
+/* The table's columns: name, kind, whether one of the commands (IN_ bits) takes it. */
+const char *cst_option_name(int id);
+cst_option_kind cst_option_kind_of(int id);
+int cst_option_in(int id, unsigned commands);
 
 /* Typed values; the text has been checked by the parser. The option must have a value. */
 int cst_args_flag(const cst_args *a, cst_option_id id);

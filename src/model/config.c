@@ -264,7 +264,7 @@ out:
     return st;
 }
 
-static json_t *to_json(const cst_config *c)
+json_t *cst_config_json(const cst_config *c)
 {
     json_t *j = json_pack("{s:[s], s:s, s:s, s:s, s:b}", "architectures", "OPTForCausalLM", "model_type", "opt",
                           "torch_dtype", "float32", "activation_function", ACTIVATIONS[c->activation_function],
@@ -292,7 +292,7 @@ cst_status cst_config_save(const cst_config *c, const char *path_or_dir)
     char *path = config_path(path_or_dir);
     if (!path) return cst_fail(CST_NO_MEMORY, "%s", path_or_dir);
     CST_GO(cst_config_check(c, path), out);
-    j = to_json(c);
+    j = cst_config_json(c);
     st = j ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s", path);
 out:
     json_decref(j);

@@ -2,6 +2,7 @@
 #ifndef CST_MODEL_CONFIG_H
 #define CST_MODEL_CONFIG_H
 
+#include <jansson.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -43,6 +44,8 @@ cst_status cst_config_load(cst_config *c, const char *path_or_dir);
 cst_status cst_config_preset(cst_config *c, const char *name);
 /* Write a config.json (or into a folder) that transformers' OPTForCausalLM loads. */
 cst_status cst_config_save(const cst_config *c, const char *path_or_dir);
+/* The same as JSON, a new reference; NULL when out of memory. */
+json_t *cst_config_json(const cst_config *c);
 /* CST_INPUT for sizes that make no sense, CST_UNSUPPORTED for what Castor doesn't compute; `where` starts
  * the message. */
 cst_status cst_config_check(const cst_config *c, const char *where);

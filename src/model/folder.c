@@ -34,34 +34,45 @@ cst_status cst_model_save(cst_model *M, const char *dir, uint64_t shard_bytes)
     return save_generation(&M->config, dir);
 }
 
-static cst_status copy_file(const char *dir, const char *from, const char *name)
+static cst_status add_file(cst_folder_files *f, const char *from, const char *name)
 {
-    size_t n;
-    char *data = NULL, *source = cst_path_join(from, name), *path = cst_path_join(dir, name);
+    char *path = cst_path_join(from, name);
+    if (!path) return cst_fail(CST_NO_MEMORY, "%s", from);
     cst_status st = CST_OK;
-    if (!source || !path) {
-        st = cst_fail(CST_NO_MEMORY, "%s", dir);
-        goto out;
+    if (cst_path_exists(path)) {
+        st = cst_file_read(&f->file[f->count].data, &f->file[f->count].size, path);
+        if (st == CST_OK) f->file[f->count++].name = name;
     }
-    if (!cst_path_exists(source)) goto out;
-    CST_GO(cst_file_read(&data, &n, source), out);
-    st = cst_file_write(path, data, n);
-out:
-    free(data);
-    free(source);
     free(path);
     return st;
 }
 
-cst_status cst_folder_copy_tokenizer(const char *dir, const char *from)
+cst_status cst_folder_files_tokenizer(cst_folder_files *f, const char *from)
 {
     static const char *const names[] = {"vocab.json",            "merges.txt",              "tokenizer.json",
                                         "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) CST_TRY(copy_file(dir, from, names[i]));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) CST_TRY(add_file(f, from, names[i]));
     return CST_OK;
 }
 
-cst_status cst_folder_copy_generation(const char *dir, const char *from)
+cst_status cst_folder_files_generation(cst_folder_files *f, const char *from)
 {
-    return copy_file(dir, from, GENERATION);
+    return add_file(f, from, GENERATION);
+}
+
+cst_status cst_folder_files_write(const cst_folder_files *f, const char *dir)
+{
+    cst_status st = CST_OK;
+    for (int i = 0; st == CST_OK && i < f->count; i++) {
+        char *path = cst_path_join(dir, f->file[i].name);
+        st = path ? cst_file_write(path, f->file[i].data, f->file[i].size) : cst_fail(CST_NO_MEMORY, "%s", dir);
+        free(path);
+    }
+    return st;
+}
+
+void cst_folder_files_free(cst_folder_files *f)
+{
+    for (int i = 0; i < f->count; i++) free(f->file[i].data);
+    f->count = 0;
 }

@@ -11,10 +11,23 @@
  * cst_weights_save_folder for shard_bytes. Each file is whole or not there. */
 cst_status cst_model_save(cst_model *M, const char *dir, uint64_t shard_bytes);
 
-/* Copy those of a tokenizer's files that are in folder `from` into folder dir: vocab.json, merges.txt, tokenizer.json,
- * tokenizer_config.json, special_tokens_map.json, added_tokens.json. */
-cst_status cst_folder_copy_tokenizer(const char *dir, const char *from);
+/* Small files of a model's folder that are passed on as they are, because they say more than what was understood of them.
+ * Kept in memory: their folder may be gone when they are written. */
+typedef struct cst_folder_files {
+    int count;
+    struct {
+        const char *name;
+        char *data;
+        size_t size;
+    } file[8];
+} cst_folder_files;
+
+/* Add those of a tokenizer's files that are in folder `from`: vocab.json, merges.txt, tokenizer.json, tokenizer_config.json,
+ * special_tokens_map.json, added_tokens.json. Start with a zeroed *f; free it also after a failure. */
+cst_status cst_folder_files_tokenizer(cst_folder_files *f, const char *from);
 /* The same for generation_config.json. */
-cst_status cst_folder_copy_generation(const char *dir, const char *from);
+cst_status cst_folder_files_generation(cst_folder_files *f, const char *from);
+cst_status cst_folder_files_write(const cst_folder_files *f, const char *dir);
+void cst_folder_files_free(cst_folder_files *f);
 
 #endif

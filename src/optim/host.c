@@ -87,6 +87,14 @@ void cst_host_optim_free(cst_host_optim *h)
     free(h);
 }
 
+float *cst_host_optim_moment(cst_host_optim *h, int which, int param)
+{
+    size_t at = 0;
+    for (int i = 0; i < param; i++)
+        if (h->model->g[i]) at += (size_t)h->model->param[i].count;
+    return (which ? h->m2 : h->m1) + at;
+}
+
 static cst_status fetch(cst_host_optim *h, size_t i)
 {
     const piece *p = &h->list[i];

@@ -88,6 +88,20 @@ cst_status cst_optim_start(cst_optim *o)
     return CST_OK;
 }
 
+cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count)
+{
+    if (!o->opt.on_host) return cst_tensor_read((which ? o->m2 : o->m1)[param], first * sizeof *dst, dst, count * sizeof *dst);
+    memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
+    return CST_OK;
+}
+
+cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count)
+{
+    if (!o->opt.on_host) return cst_tensor_write((which ? o->m2 : o->m1)[param], first * sizeof *src, src, count * sizeof *src);
+    memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
+    return CST_OK;
+}
+
 static cst_status compute_norm(cst_optim *o)
 {
     cst_model *M = o->model;

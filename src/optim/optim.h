@@ -30,6 +30,10 @@ cst_status cst_optim_start(cst_optim *o);
  * finite. Gradients are left as they are. With state on the host it waits for the norm, then works through
  * the parameters; else it returns at once. */
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);
+/* Elements [first, first + count) of parameter `param`'s first (which 0) or second (1) moment, to or from host memory;
+ * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. */
+cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count);
+cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count);
 /* [4] f32 on the device: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
 cst_tensor *cst_optim_norm(const cst_optim *o);
 

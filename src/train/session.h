@@ -27,6 +27,7 @@ typedef struct cst_session_options {
     uint64_t device_mem;     /* budget in bytes, 0: the default */
     int profile;             /* keep kernel times */
     cst_gemm_mode gemm;      /* engines of matrix products */
+    const json_t *products;  /* the choices that a run to go on with made (cst_gemm_choices_json); NULL: none */
     cst_config config;
     const unsigned char *frozen; /* [params of config] not 0: keeps its value (see model/freeze.h); NULL: none; borrowed */
     int64_t batch, seq;      /* sequences of a micro-batch; tokens of each */

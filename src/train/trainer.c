@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +8,10 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "device/program.h"
+#include "train/metrics.h"
+#include "train/outdir.h"
 #include "train/tensorboard.h"
 
 /* A step whose loss is still on its way. */
@@ -29,7 +29,8 @@ typedef struct run {
     cst_session *s;
     const cst_train_options *o;
     cst_train_result *result;
-    int metrics;             /* file descriptor, -1: none */
+    int metrics, lock;       /* file descriptors, -1: none */
+    int64_t start;           /* steps done before */
     cst_events *events;      /* the same figures for TensorBoard */
     double last_time;        /* when the last step's figures came, s */
     uint64_t last_end_ns;    /* the same by the device's clock; 0: unknown, or something came in between */
@@ -89,13 +90,13 @@ static cst_status finish_step(run *r, pending *p)
                            .eta_s = mean_s * (double)(last - p->step), .valid_loss = p->valid_loss, .device_bytes = stats.used,
                            .device_peak = stats.reserved_peak, .h2d_bytes = p->h2d, .d2h_bytes = p->d2h};
     if (!rep.finite) cst_log(CST_LOG_WARN, "step %lld: a gradient is not finite; the update was left out", (long long)p->step);
-    if (p->step == 1) r->result->first_loss = p->loss;
+    if (p->step == r->start + 1) r->result->first_loss = p->loss;
     r->result->last_loss = p->loss;
     r->result->steps = p->step;
     p->step = 0;
     CST_TRY(write_metrics(r, &rep));
     if (r->o->report) r->o->report(&rep, r->o->user);
-    return CST_OK;
+    return isfinite(rep.loss) ? CST_OK : cst_train_not_finite(r->s, r->o, rep.step);
 }
 
 /* Enqueue step t (from 0) and the reading of its figures. */
@@ -128,11 +129,15 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
     return CST_OK;
 }
 
+/* The step's line is in metrics.jsonl already, so that a run that goes on from here lacks none. */
 static cst_status save_checkpoint(run *r, int64_t step)
 {
-    char dir[4096];
-    snprintf(dir, sizeof dir, "%s/checkpoint-%lld", r->o->out_dir, (long long)step);
-    return r->o->save(r->s, dir, r->o->user);
+    const cst_train_options *o = r->o;
+    cst_checkpoint c = {.step = step, .best_loss = r->result->best_loss, .best_step = r->result->best_step, .about = o->about};
+    if (fdatasync(r->metrics) && errno != EINVAL) return cst_fail(CST_IO, "%s/metrics.jsonl: %s", o->out_dir, strerror(errno));
+    CST_TRY(cst_checkpoint_save(r->s, o->out_dir, &c, o->save, o->user));
+    r->result->saved = step;
+    return cst_outdir_keep(o->out_dir, o->keep);
 }
 
 /* The median leaves the first step out: it builds kernels. */
@@ -146,67 +151,87 @@ static void speed(run *r)
     r->result->tokens_per_s = (double)(so->batch * so->seq * so->accum) / (r->result->median_ms * 1e-3);
 }
 
-static cst_status open_metrics(run *r)
+static cst_status open_out(run *r)
 {
-    r->metrics = -1;
-    if (!r->o->out_dir) return CST_OK;
-    CST_TRY(cst_make_dirs(r->o->out_dir));
-    char *path = cst_path_join(r->o->out_dir, "metrics.jsonl");
-    if (!path) return cst_fail(CST_NO_MEMORY, "metrics");
-    r->metrics = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
-    cst_status st = r->metrics < 0 ? cst_fail(CST_IO, "%s: %s", path, strerror(errno)) : CST_OK;
-    free(path);
-    return st == CST_OK ? cst_events_open(&r->events, r->o->out_dir) : st;
+    const cst_train_options *o = r->o;
+    if (!o->out_dir) return CST_OK;
+    CST_TRY(cst_outdir_open(&r->lock, o->out_dir));
+    if (!o->from || o->from_dir) CST_TRY(cst_outdir_check_new(o->out_dir));
+    if (o->save && o->save_every) CST_TRY(cst_outdir_room(o->out_dir, cst_checkpoint_bytes(r->s, 0)));
+    CST_TRY(cst_metrics_open(&r->metrics, o->out_dir, o->from_dir, r->start));
+    CST_TRY(cst_events_open(&r->events, o->out_dir));
+    return cst_outdir_drop_after(o->out_dir, r->start);
+}
+
+/* What was done since the last step is none of the next one: neither its time nor its transfers. */
+static void begin_count(run *r)
+{
+    cst_mem_stats stats;
+    cst_mem_get_stats(r->s->mem, &stats);
+    r->h2d = stats.h2d_bytes;
+    r->d2h = stats.d2h_bytes;
+    r->last_time = cst_now();
+}
+
+/* The model with the lowest validation loss. */
+static cst_status keep_best(run *r, int64_t done)
+{
+    cst_train_result *t = r->result;
+    if (!isfinite(t->valid_loss) || t->valid_loss >= t->best_loss) return CST_OK; /* a NaN best_loss is no obstacle */
+    t->best_loss = t->valid_loss;
+    t->best_step = done;
+    return r->o->save && r->o->out_dir ? cst_checkpoint_save_best(r->s, r->o->out_dir, r->o->save, r->o->user) : CST_OK;
 }
 
 /* What comes between two steps: evaluation and checkpoints. */
-static cst_status between(run *r, int64_t done, pending *p)
+static cst_status between(run *r, int64_t done, pending *p, int stopped)
 {
     const cst_train_options *o = r->o;
-    int evaluate = o->valid && o->eval_every && (done % o->eval_every == 0 || done == o->steps);
-    int save = o->save && o->out_dir && o->save_every && done % o->save_every == 0 && done < o->steps;
-    if (evaluate || save) { /* their time isn't the step's */
-        CST_TRY(wait_for(p));
-        p->done_at = cst_now();
-    }
-    if (evaluate) {
+    int evaluated = o->valid && o->eval_every && (done % o->eval_every == 0 || done == o->steps);
+    int ends = stopped || done == o->stop_after;
+    int save = o->save && o->out_dir && done < o->steps && (ends || (o->save_every && done % o->save_every == 0));
+    if (!evaluated && !save) return CST_OK;
+    CST_TRY(wait_for(p)); /* the time of what follows isn't the step's */
+    p->done_at = cst_now();
+    if (evaluated) {
         CST_TRY(cst_evaluate(&p->valid_loss, r->s, o->valid));
         r->result->valid_loss = p->valid_loss;
     }
-    return save ? save_checkpoint(r, done) : CST_OK;
+    CST_TRY(finish_step(r, p));
+    if (evaluated) CST_TRY(keep_best(r, done));
+    if (save) CST_TRY(save_checkpoint(r, done));
+    begin_count(r);
+    return CST_OK;
 }
 
 cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_options *o)
 {
     pending ring[2];
-    run r = {.s = s, .o = o, .result = result, .metrics = -1};
+    run r = {.s = s, .o = o, .result = result, .metrics = -1, .lock = -1, .start = o->from ? o->from->step : 0};
     int64_t last = o->stop_after && o->stop_after < o->steps ? o->stop_after : o->steps;
     cst_status st;
     int stopped = 0;
     memset(ring, 0, sizeof ring);
-    *result = (cst_train_result){.valid_loss = NAN};
-    r.ms = calloc((size_t)(last > 0 ? last : 1), sizeof *r.ms);
+    *result = (cst_train_result){.steps = r.start, .saved = r.start, .valid_loss = NAN, .first_loss = NAN, .last_loss = NAN,
+                                 .best_loss = o->from ? o->from->best_loss : NAN, .best_step = o->from ? o->from->best_step : 0};
+    r.ms = calloc((size_t)(last > r.start ? last - r.start : 1), sizeof *r.ms);
     r.ids = calloc((size_t)(s->o.batch * s->o.seq), sizeof *r.ids);
     if (!r.ms || !r.ids) {
         st = cst_fail(CST_NO_MEMORY, "training");
         goto out;
     }
-    CST_GO(open_metrics(&r), out);
-    cst_mem_stats stats;
-    cst_mem_get_stats(s->mem, &stats);
-    r.h2d = stats.h2d_bytes;
-    r.d2h = stats.d2h_bytes;
-    r.last_time = cst_now();
-    for (int64_t t = 0; t < last && !stopped; t++) {
+    CST_GO(open_out(&r), out);
+    begin_count(&r);
+    for (int64_t t = r.start; t < last && !stopped; t++) {
         pending *p = &ring[t % 2], *before = &ring[(t + 1) % 2];
         CST_GO(enqueue_step(&r, t, p), out);
-        if (t == 0) {
+        if (t == r.start) {
             CST_GO(cst_mem_finish(s->mem), out); /* every kernel has run once: now its binary is worth keeping */
             cst_program_save(s->dev);
         }
         CST_GO(finish_step(&r, before), out);
-        CST_GO(between(&r, t + 1, p), out);
         stopped = o->stop && o->stop(o->user);
+        CST_GO(between(&r, t + 1, p, stopped), out);
     }
     for (int64_t i = 0; i < 2; i++) CST_GO(finish_step(&r, &ring[(last + i) % 2]), out);
     if (stopped && result->steps < last) st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
@@ -218,6 +243,7 @@ out:
     speed(&r);
     if (r.metrics >= 0) close(r.metrics);
     cst_events_close(r.events);
+    if (r.lock >= 0) close(r.lock);
     free(r.ms);
     free(r.ids);
     return st;
