@@ -6,11 +6,14 @@
 #define CST_CLI_CLI_H
 
 #include "cli/options.h"
+#include "text/tokenizer.h"
 #include "train/session.h"
 
 cst_status cst_cmd_devices(const cst_args *a);
 cst_status cst_cmd_train(const cst_args *a);
 cst_status cst_cmd_grads(const cst_args *a);
+cst_status cst_cmd_eval(const cst_args *a);
+cst_status cst_cmd_generate(const cst_args *a);
 cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
@@ -33,6 +36,16 @@ typedef struct cst_token_rows {
 /* INPUT unless every array has 2 ids or more. Free with cst_token_rows_free, also after a failure. */
 cst_status cst_token_rows_read(cst_token_rows *t, const char *path);
 void cst_token_rows_free(cst_token_rows *t);
+/* The same, one array after the other; *ids is malloc'd. */
+cst_status cst_token_rows_flat(uint32_t **ids, size_t *count, const char *path);
+
+/* The tokenizer that --tokenizer names, else the model folder's, else bytes; for token ids from a file NULL unless it is named
+ * or there. INPUT when it has more ids than the model. */
+cst_status cst_tokenizer_from(cst_tokenizer **t, const cst_args *a, const cst_config *c);
+/* The whole of a file, or of standard input for "-"; pipes are fine. *data is malloc'd, with a 0 byte behind its n. */
+cst_status cst_input_read(char **data, size_t *n, const char *path);
+/* How messages call it. */
+const char *cst_input_name(const char *path);
 
 /* After Ctrl-C or SIGTERM this becomes 1; a second one ends the program at once. */
 void cst_catch_signals(void);

@@ -58,20 +58,8 @@ static cst_status split_path(char **path, const cst_args *a, cst_option_id own, 
 /* The training text as ids from --tokens-file. */
 static cst_status load_tokens(run *r, split *s, const char *path)
 {
-    cst_token_rows t = {0, 0, NULL, NULL};
-    cst_status st;
     if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN]) return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
-    CST_GO(cst_token_rows_read(&t, path), out);
-    s->ids = malloc((size_t)(t.rows * t.seq) * sizeof *s->ids);
-    if (!s->ids) {
-        st = cst_fail(CST_NO_MEMORY, "%s", path);
-        goto out;
-    }
-    for (int64_t row = 0; row < t.rows; row++)
-        for (int32_t i = 0; i < t.length[row]; i++) s->ids[s->count++] = (uint32_t)t.ids[row * t.seq + i];
-out:
-    cst_token_rows_free(&t);
-    return st;
+    return cst_token_rows_flat(&s->ids, &s->count, path);
 }
 
 static cst_status load_split(run *r, split *s, cst_option_id own, const char *name, int required)
@@ -102,17 +90,6 @@ static cst_status make_batches(run *r, split *s, const cst_session_options *o, i
     cst_batches_config c = {.seq = (int)o->seq, .batch = (int)o->batch, .shuffle = training && !cst_args_flag(r->a, CST_OPTION_NO_SHUFFLE),
                             .keep_last = !training, .seed = o->seed, .vocab = (uint32_t)o->config.vocab_size};
     return s->ids ? cst_batches_create(&s->batches, s->ids, s->count, &c) : CST_OK;
-}
-
-/* The tokenizer: as asked for, else the model folder's, else bytes; none for text that comes as ids. */
-static cst_status open_tokenizer(run *r)
-{
-    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
-    char *vocab = !spec && model ? cst_path_join(model, "vocab.json") : NULL;
-    int in_model = vocab && cst_path_exists(vocab);
-    free(vocab);
-    if (!spec && !in_model && r->a->text[CST_OPTION_TOKENS_FILE]) return CST_OK;
-    return cst_tokenizer_open(&r->tok, spec ? spec : in_model ? model : "bytes");
 }
 
 static void free_run(run *r)
@@ -281,13 +258,7 @@ cst_status cst_cmd_train(const cst_args *a)
     cst_status st;
     CST_GO(cst_config_from(&config, a), out);
     CST_GO(cst_session_options_from(&o, a, &config), out);
-    CST_GO(open_tokenizer(&r), out);
-    if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
-        const char *spec = a->text[CST_OPTION_TOKENIZER] ? a->text[CST_OPTION_TOKENIZER] : a->text[CST_OPTION_MODEL];
-        st = cst_fail(CST_INPUT, "the tokenizer (%s) has %u ids, the model's \"vocab_size\" is %" PRId64 ": too small", spec ? spec : "bytes",
-                      cst_tokenizer_size(r.tok), config.vocab_size);
-        goto out;
-    }
+    CST_GO(cst_tokenizer_from(&r.tok, a, &config), out);
     if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);
     else CST_GO(load_split(&r, &r.train, CST_OPTION_TRAIN, "train", 1), out);
     CST_GO(make_batches(&r, &r.train, &o, 1), out);
