@@ -32,6 +32,9 @@ extern "C" {
 #include "text/batches.h"
 #include "text/tokenizer.h"
 #include "text/wikitext.h"
+#include "train/generate.h"
+#include "train/perplexity.h"
+#include "train/sampling.h"
 #include "train/session.h"
 #include "train/trainer.h"
 
