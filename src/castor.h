@@ -37,6 +37,9 @@ extern "C" {
 #include "text/tokenizer.h"
 #include "text/wikitext.h"
 #include "train/checkpoint.h"
+#include "train/generate.h"
+#include "train/perplexity.h"
+#include "train/sampling.h"
 #include "train/session.h"
 #include "train/trainer.h"
 

@@ -94,6 +94,51 @@ echo '[5, 6]' >"$dir/t.json"
 expect 1 "array of arrays" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
 expect 2 "needs --model" "$CASTOR" grads
 
+echo '[[5, 6, 7, 8], [9, 10]]' >"$dir/six.json"
+# eval: the same figure as text and as JSON; windows; errors.
+expect 0 "^perplexity [0-9.]* (loss [0-9.]* over 7182 of 7296 tokens; 114 windows of 64, stride 64)$" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample"
+expect 0 '"losses": \[null, [0-9.]*, .*\]}$' "$CASTOR" eval --model "$dir/run" --text "$src/data/sample/wiki.test.raw" --json
+a=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 3 2>/dev/null | sed -n 's/perplexity \([0-9.]*\) (.*/\1/p')
+b=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 50 --json 2>/dev/null | sed -n 's/{"perplexity": \([0-9.]*\),.*/\1/p')
+[ -n "$a" ] && awk "BEGIN { exit !($a / $b - 1 < 1e-4 && $b / $a - 1 < 1e-4) }" || bad "perplexity $a as text, $b as JSON"
+expect 0 "7295 of 7296 tokens" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --stride 40
+expect 0 "over 5 of 6 tokens; 1 windows" "$CASTOR" eval --model "$dir/run" --tokens-file "$dir/six.json"
+expect 2 "needs --model DIR" "$CASTOR" eval --data "$src/data/sample"
+expect 2 "needs one of --data" "$CASTOR" eval --model "$dir/run"
+expect 2 "needs one of --data" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --text "$dir/short"
+expect 2 "positions for 64 tokens" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 65
+expect 2 "at most --length, 64" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --stride 65
+expect 1 "none" "$CASTOR" eval --model "$dir/none" --data "$src/data/sample"
+expect 1 "empty corpus" "$CASTOR" eval --model "$dir/run" --text "$dir/empty"
+expect 1 "smaller --batch or --length" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --device-mem 64KiB
+
+# generate: the same text in every way that must give the same; errors.
+go="--model $dir/run --prompt The --max-tokens 20"
+"$CASTOR" generate $go >"$dir/a" 2>"$dir/err" || bad "generate"
+"$CASTOR" generate $go --no-cache --quiet >"$dir/b" 2>"$dir/err" || bad "generate --no-cache"
+cmp -s "$dir/a" "$dir/b" || bad "another text without cache"
+"$CASTOR" generate $go --top-k 1 --seed 5 >"$dir/b" 2>"$dir/err" || bad "generate --top-k"
+cmp -s "$dir/a" "$dir/b" || bad "another text with --top-k 1"
+printf The | "$CASTOR" generate --model "$dir/run" --prompt - --max-tokens 20 >"$dir/b" 2>"$dir/err" || bad "generate from standard input"
+cmp -s "$dir/a" "$dir/b" || bad "another text for a prompt from standard input"
+"$CASTOR" generate $go --temperature 1 --top-p 0.9 --seed 5 >"$dir/a" 2>"$dir/err" && "$CASTOR" generate $go --top-p 0.9 --seed 5 >"$dir/b" 2>"$dir/err" || bad "generate --top-p"
+cmp -s "$dir/a" "$dir/b" || bad "the same seed drew another text"
+expect 0 '^{"prompt_ids": \[2, 88, 108, 105\], "ids": \[.*\], "text": ".*", "end": "[a-z-]*", "device_peak_bytes": [0-9]*}$' "$CASTOR" generate $go --json
+"$CASTOR" generate $go --max-tokens 99 --temperature 1 >"$dir/a" 2>"$dir/err" || bad "generate --max-tokens"
+grep -q "warning: 60 tokens.* 64 positions are used up" "$dir/err" || bad "nothing was said of the last position"
+expect 2 "needs --model DIR and --prompt" "$CASTOR" generate --prompt x
+expect 2 "needs --model DIR and --prompt" "$CASTOR" generate --model "$dir/run"
+expect 2 "empty" "$CASTOR" generate --model "$dir/run" --prompt ""
+expect 1 "prompt is empty" "$CASTOR" generate --model "$dir/run" --prompt -
+expect 2 "64 tokens; the model has positions for 64" "$CASTOR" generate --model "$dir/run" --prompt 012345678901234567890123456789012345678901234567890123456789012
+expect 2 "0 or more" "$CASTOR" generate $go --temperature -1
+expect 2 "above 0 and up to 1" "$CASTOR" generate $go --top-p 1.5
+expect 2 "above 0 and up to 1" "$CASTOR" generate $go --top-p 0
+expect 2 "1 or more" "$CASTOR" generate $go --top-k 0
+expect 2 "1 or more" "$CASTOR" generate $go --max-tokens 0
+expect 1 "none" "$CASTOR" generate --model "$dir/none" --prompt x
+expect 1 "keys and values of 23 tokens" "$CASTOR" generate $go --device-mem 64KiB
+
 # tokenizer: text to ids and back, any bytes; learning; errors.
 small=$src/tests/fixtures/tokenizer
 printf 'Hi</s> a\377\n' >"$dir/t.txt"

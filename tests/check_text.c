@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "text/batches.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 #include "text/wikitext.h"
 
 static const char *source_path(const char *name)
@@ -411,6 +412,90 @@ START_TEST(fetch_arguments)
 }
 END_TEST
 
+/* A row keeps its newline, a blank line is an empty row, between rows stand two newlines. */
+START_TEST(rows_joined_for_perplexity)
+{
+    static const char *const cases[][2] = {
+        {" \n = A = \n \n b c \n", "\n\n = A = \n\n\n\n\n b c \n"},
+        {"a", "a"},
+        {"a\n", "a\n"},
+        {"\n\n", "\n\n"},
+        {"a\n\t \r\n b", "a\n\n\n\n\n b"},
+        {"", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *out;
+        size_t n;
+        ck_ok(cst_text_join_rows(&out, &n, cases[i][0], strlen(cases[i][0])));
+        ck_assert_str_eq(out, cases[i][1]);
+        ck_assert_uint_eq(n, strlen(cases[i][1]));
+        free(out);
+    }
+    char *out;
+    size_t n;
+    ck_ok(cst_text_join_rows(&out, &n, "\0\nx", 3)); /* a byte like others */
+    ck_assert(n == 5 && !memcmp(out, "\0\n\n\nx", 5));
+    free(out);
+}
+END_TEST
+
+#define BAD "\xef\xbf\xbd"
+
+/* Bytes and what Python's bytes.decode("utf-8", "replace") makes of them. */
+static const char *const utf8_cases[][2] = {
+    {"plain", "plain"},
+    {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80!", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80!"},
+    {"\xff\xfe" "a", BAD BAD "a"},
+    {"a\xe2\x82", "a" BAD},
+    {"\xe2\x82\xe2\x82\xac", BAD "\xe2\x82\xac"},
+    {"\xf0\x9f\x98" "a\xf0\x9f", BAD "a" BAD},
+    {"\xc0\xaf\xe0\x80\xaf", BAD BAD BAD BAD BAD},         /* longer than need be */
+    {"\xed\xa0\x80", BAD BAD BAD},                           /* a surrogate */
+    {"\xf4\x90\x80\x80\xf4\x8f\xbf\xbf", BAD BAD BAD BAD "\xf4\x8f\xbf\xbf"}, /* past U+10FFFF; U+10FFFF */
+    {"\xf0\x9f\xf0\x9f\x98\x80\xc3", BAD "\xf0\x9f\x98\x80" BAD},
+};
+
+START_TEST(whole_characters)
+{
+    for (size_t i = 0; i < sizeof utf8_cases / sizeof *utf8_cases; i++) {
+        char out[200];
+        cst_utf8 u = {.n = 0};
+        size_t n = cst_utf8_next(&u, out, utf8_cases[i][0], strlen(utf8_cases[i][0]));
+        n += cst_utf8_next(&u, out + n, NULL, 0);
+        out[n] = 0;
+        ck_assert_msg(!strcmp(out, utf8_cases[i][1]), "case %d: \"%s\"", (int)i, out);
+    }
+}
+END_TEST
+
+/* Cut at two places each: the same text, and never half of a character at the end of what came out. */
+START_TEST(characters_in_any_pieces)
+{
+    for (size_t i = 0; i < sizeof utf8_cases / sizeof *utf8_cases; i++) {
+        const char *in = utf8_cases[i][0];
+        size_t length = strlen(in);
+        for (size_t a = 0; a <= length; a++)
+            for (size_t b = a; b <= length; b++) {
+                char out[200];
+                const size_t cuts[] = {0, a, b, length};
+                size_t n = 0;
+                cst_utf8 u = {.n = 0};
+                for (int k = 0; k < 3; k++) {
+                    n += cst_utf8_next(&u, out + n, in + cuts[k], cuts[k + 1] - cuts[k]);
+                    for (size_t p = 0; p < n; ) {
+                        int c = cst_utf8_character(out + p, out + n, NULL);
+                        ck_assert_msg(c > 0, "case %d, cut at %d and %d", (int)i, (int)a, (int)b);
+                        p += (size_t)c;
+                    }
+                }
+                n += cst_utf8_next(&u, out + n, NULL, 0);
+                out[n] = 0;
+                ck_assert_msg(!strcmp(out, utf8_cases[i][1]), "case %d, cut at %d and %d: \"%s\"", (int)i, (int)a, (int)b, out);
+            }
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("text");
@@ -418,6 +503,9 @@ int main(void)
     tcase_add_test(c, split_paths);
     tcase_add_test(c, load_as_it_is);
     tcase_add_test(c, sample_has_the_format);
+    tcase_add_test(c, rows_joined_for_perplexity);
+    tcase_add_test(c, whole_characters);
+    tcase_add_test(c, characters_in_any_pieces);
     tcase_add_test(c, bytes_round_trip);
     tcase_add_test(c, decode_specials);
     tcase_add_test(c, save_and_open);

@@ -9,11 +9,14 @@
 
 #include "cli/options.h"
 #include "text/token_rows.h"
+#include "text/tokenizer.h"
 #include "train/session.h"
 
 cst_status cst_cmd_devices(const cst_args *a);
 cst_status cst_cmd_train(const cst_args *a);
 cst_status cst_cmd_grads(const cst_args *a);
+cst_status cst_cmd_eval(const cst_args *a);
+cst_status cst_cmd_generate(const cst_args *a);
 cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
@@ -30,6 +33,16 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
 /* --config as a name or a file, or --model's config.json. */
 cst_status cst_config_from(cst_config *c, const cst_args *a);
 
+/* The ids of a --tokens-file (text/token_rows.h), one array after the other; *ids is malloc'd. */
+cst_status cst_token_rows_flat(uint32_t **ids, size_t *count, const char *path);
+
+/* The tokenizer that --tokenizer names, else the model folder's, else bytes; for token ids from a file NULL unless it is named
+ * or there. INPUT when it has more ids than the model. */
+cst_status cst_tokenizer_from(cst_tokenizer **t, const cst_args *a, const cst_config *c);
+/* The whole of a file, or of standard input for "-"; pipes are fine. *data is malloc'd, with a 0 byte behind its n. */
+cst_status cst_input_read(char **data, size_t *n, const char *path);
+/* How messages call it. */
+const char *cst_input_name(const char *path);
 /* What is known of a device; new reference. */
 json_t *cst_device_json(const cst_device_info *d);
 

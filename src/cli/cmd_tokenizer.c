@@ -9,38 +9,10 @@
 #include "cli/cli.h"
 #include "text/tokenizer.h"
 
-static const char *input_name(const cst_args *a)
-{
-    return strcmp(a->operand, "-") ? a->operand : "standard input";
-}
-
-/* The whole of FILE, or of standard input for "-"; pipes are fine. *data is malloc'd, with a 0 byte behind it. */
 static cst_status read_input(char **data, size_t *n, const cst_args *a)
 {
-    size_t room = 1 << 16, used = 0, got;
     if (!a->operand) return cst_fail(CST_USAGE, "castor %s needs a FILE, or - for standard input", a->command_name);
-    FILE *f = strcmp(a->operand, "-") ? fopen(a->operand, "rb") : stdin;
-    if (!f) return cst_fail(CST_IO, "%s: %s", a->operand, strerror(errno));
-    cst_status st = CST_OK;
-    char *p = malloc(room), *grown;
-    errno = 0;
-    while (p && (got = fread(p + used, 1, room - used - 1, f)) > 0) {
-        used += got;
-        if (used + 1 < room) continue;
-        if (!(grown = realloc(p, room *= 2))) free(p);
-        p = grown;
-    }
-    if (!p) st = cst_fail(CST_NO_MEMORY, "%s: more than %zu bytes", input_name(a), used);
-    else if (ferror(f)) st = cst_fail(CST_IO, "%s: %s", input_name(a), strerror(errno));
-    if (f != stdin) fclose(f);
-    if (st != CST_OK) {
-        free(p);
-        return st;
-    }
-    p[used] = 0;
-    *data = p;
-    *n = used;
-    return CST_OK;
+    return cst_input_read(data, n, a->operand);
 }
 
 static cst_status open_tokenizer(cst_tokenizer **t, const cst_args *a)
@@ -128,10 +100,10 @@ cst_status cst_cmd_tokenizer_decode(const cst_args *a)
         goto out;
     }
     char first = text[strspn(text, " \t\r\n")];
-    CST_GO((first == '{' || first == '[' ? parse_json_ids : parse_text_ids)(ids, &count, text, n, input_name(a)), out);
+    CST_GO((first == '{' || first == '[' ? parse_json_ids : parse_text_ids)(ids, &count, text, n, cst_input_name(a->operand)), out);
     st = cst_tokenizer_decode(t, &decoded, &length, ids, count, cst_args_flag(a, CST_OPTION_SKIP_SPECIAL));
     if (st != CST_OK) {
-        st = cst_fail_in(st, "%s", input_name(a));
+        st = cst_fail_in(st, "%s", cst_input_name(a->operand));
         goto out;
     }
     fwrite(decoded, 1, length, stdout);
@@ -155,7 +127,7 @@ cst_status cst_cmd_tokenizer_train(const cst_args *a)
     if (size > INT32_MAX || least > INT32_MAX) return cst_fail(CST_USAGE, "--vocab-size and --min-frequency: at most %d", INT32_MAX);
     CST_GO(read_input(&text, &n, a), out);
     if (!n) {
-        st = cst_fail(CST_INPUT, "%s: empty corpus", input_name(a));
+        st = cst_fail(CST_INPUT, "%s: empty corpus", cst_input_name(a->operand));
         goto out;
     }
     CST_GO(cst_tokenizer_train(&t, text, n, (uint32_t)size, (uint32_t)least), out);

@@ -142,17 +142,6 @@ static cst_status make_batches(run *r, split *s, const cst_session_options *o, c
     return st == CST_OK ? st : cst_fail_in(st, "%s text", name);
 }
 
-/* The tokenizer: as asked for, else the model folder's, else bytes; none for text that comes as ids. */
-static cst_status open_tokenizer(run *r)
-{
-    const char *spec = r->a->text[CST_OPTION_TOKENIZER], *model = r->a->text[CST_OPTION_MODEL];
-    char *vocab = !spec && model ? cst_path_join(model, "vocab.json") : NULL;
-    int in_model = vocab && cst_path_exists(vocab);
-    free(vocab);
-    if (!spec && !in_model && r->a->text[CST_OPTION_TOKENS_FILE]) return CST_OK;
-    return cst_tokenizer_open(&r->tok, spec ? spec : in_model ? model : "bytes");
-}
-
 static void free_run(run *r)
 {
     split *all[] = {&r->train, &r->valid, &r->test};
@@ -459,13 +448,7 @@ cst_status cst_cmd_train(const cst_args *given)
         goto out;
     }
     o.frozen = r.frozen;
-    CST_GO(open_tokenizer(&r), out);
-    if (r.tok && (int64_t)cst_tokenizer_size(r.tok) > config.vocab_size) {
-        const char *spec = a->text[CST_OPTION_TOKENIZER] ? a->text[CST_OPTION_TOKENIZER] : a->text[CST_OPTION_MODEL];
-        st = cst_fail(CST_INPUT, "the tokenizer (%s) has %u ids, the model's \"vocab_size\" is %" PRId64 ": too small", spec ? spec : "bytes",
-                      cst_tokenizer_size(r.tok), config.vocab_size);
-        goto out;
-    }
+    CST_GO(cst_tokenizer_from(&r.tok, a, &config), out);
     if (a->text[CST_OPTION_TOKENS_FILE]) CST_GO(load_tokens(&r, &r.train, a->text[CST_OPTION_TOKENS_FILE]), out);
     else CST_GO(load_split(&r, &r.train, CST_OPTION_TRAIN, "train", 1), out);
     CST_GO(make_batches(&r, &r.train, &o, "train", 1), out);

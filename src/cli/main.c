@@ -13,6 +13,8 @@ static const cst_command commands[] = {
      "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
      "castor grads --model DIR --tokens-file F.json --out F.safetensors [options]"},
+    {{"eval", NULL}, IN_EVAL, cst_cmd_eval, "perplexity of a text", "castor eval --model DIR --data DIR|--text FILE [options]"},
+    {{"generate", NULL}, IN_GENERATE, cst_cmd_generate, "go on with a text", "castor generate --model DIR --prompt TEXT [options]"},
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},

@@ -33,23 +33,36 @@ typedef enum cst_option_kind {
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
+#define IN_EVAL 4096u
+#define IN_GENERATE 8192u
 #define IN_OPERAND (IN_TOKENIZER | IN_REPORT) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
-#define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP)
+#define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN)
 #define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
-    X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS, "start from this Hugging Face folder (config.json, weights)")     \
+    X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS | IN_EVAL | IN_GENERATE, "start from this Hugging Face folder (config.json, weights)")     \
     X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_STEP,                                                                      \
       "random start: opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, or any OPT config.json")                          \
-    X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw")                  \
+    X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_EVAL, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw (eval: the last)")  \
+    X(TEXT, "text", TEXT, "FILE", 0, NULL, IN_EVAL, "this text, instead of --data")                                               \
+    X(RAW, "raw", FLAG, NULL, 0, NULL, IN_EVAL, "the text as it is, instead of its lines joined by two newlines")                 \
+    X(LENGTH, "length", INT, "T", 2, "2048", IN_EVAL, "tokens of a window, at most what the model has positions for")             \
+    X(STRIDE, "stride", INT, "S", 1, NULL, IN_EVAL, "tokens from a window's start to the next one's; default: --length, so that none overlap") \
+    X(PROMPT, "prompt", TEXT, "TEXT", 0, NULL, IN_GENERATE, "text to go on with; - reads standard input")                         \
+    X(MAX_TOKENS, "max-tokens", INT, "N", 1, "100", IN_GENERATE, "most tokens to generate")                                       \
+    X(TEMPERATURE, "temperature", REAL, "X", 0, NULL, IN_GENERATE,                                                                \
+      "0: always the likeliest token; else logits are divided by X and the next token is drawn. Default: 0, or 1 when --top-k or --top-p is given") \
+    X(TOP_K, "top-k", INT, "N", 1, NULL, IN_GENERATE, "draw from the N likeliest tokens only")                                    \
+    X(TOP_P, "top-p", REAL, "X", 0, NULL, IN_GENERATE, "draw from the likeliest tokens only, as many as have probability X together") \
+    X(NO_CACHE, "no-cache", FLAG, NULL, 0, NULL, IN_GENERATE, "compute the whole text anew for each token (slow; for checking)")  \
     X(TRAIN, "train", TEXT, "FILE", 0, NULL, IN_TRAIN, "training text, instead of --data")                                        \
     X(VALID, "valid", TEXT, "FILE", 0, NULL, IN_TRAIN, "validation text")                                                         \
     X(TEST, "test", TEXT, "FILE", 0, NULL, IN_TRAIN, "test text: its loss is told at the end")                                    \
-    X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN | IN_ENCODE | IN_DECODE,                                       \
+    X(TOKENIZER, "tokenizer", TEXT, "DIR|bytes", 0, NULL, IN_TRAIN | IN_ENCODE | IN_DECODE | IN_EVAL | IN_GENERATE,                                       \
       "folder with vocab.json and merges.txt; default: the model folder, else bytes")                                             \
     X(INIT_FROM, "init-from", TEXT, "DIR", 0, NULL, IN_TRAIN,                                                                     \
       "with --config: weights of this folder where name and shape agree, the others random")                                      \
@@ -62,11 +75,11 @@ typedef enum cst_option_kind {
     X(SKIP_SPECIAL, "skip-special", FLAG, NULL, 0, NULL, IN_DECODE, "leave special tokens out")                                   \
     X(VOCAB_SIZE, "vocab-size", INT, "N", 260, "50265", IN_LEARN, "pieces to have in the end: 4 special tokens, 256 bytes, merges") \
     X(MIN_FREQUENCY, "min-frequency", INT, "N", 1, "2", IN_LEARN, "merge only pairs that come N times")                          \
-    X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS,                                                   \
-      "a JSON array of arrays of token ids: the batch (grads), or the training text, one array after the other")                  \
+    X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS | IN_EVAL,                                                \
+      "a JSON array of arrays of token ids: the batch (grads), or the text, one array after the other")                  \
     X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN, "where results go: train and tokenizer train a folder, grads a safetensors file, tune JSON")       \
     X(LOGITS, "logits", TEXT, "FILE", 0, NULL, IN_GRADS, "write the logits [sequences, tokens, vocabulary] to this safetensors file too") \
-    X(BATCH, "batch", INT, "N", 1, "8", IN_STEP, "sequences a micro-batch")                                                       \
+    X(BATCH, "batch", INT, "N", 1, "8", IN_STEP | IN_EVAL, "sequences a micro-batch; eval: windows at once")                                              \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
     X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \
     X(STEPS, "steps", INT, "N", 1, NULL, IN_STEP, "steps to train; bench: steps to time (default 10)")                            \
@@ -107,7 +120,7 @@ typedef enum cst_option_kind {
     X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
-    X(SEED, "seed", INT, "S", 0, "42", IN_RUN, "of weights, order of the text and dropout")                                       \
+    X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \

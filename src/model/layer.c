@@ -5,6 +5,7 @@
 
 #include "op/activation.h"
 #include "op/attention.h"
+#include "op/attention_decode.h"
 #include "op/layer_norm.h"
 #include "op/linear.h"
 #include "op/residual.h"
@@ -46,9 +47,22 @@ static const cst_dropout *dropout_at(cst_dropout *d, const cst_pass *p, int laye
     return p->dropout > 0 ? d : NULL;
 }
 
-static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst_batch *b)
+/* Keep k and v behind those of earlier tokens; without such, attention is that of a whole sequence. */
+static cst_status attend(cst_model *M, int l, cst_layer *a, const cst_batch *b, const cst_kv *kv)
 {
-    int64_t n = b->rows * b->seq, d = M->config.hidden_size, heads = M->config.num_attention_heads;
+    int64_t n = b->rows * b->seq, heads = M->config.num_attention_heads;
+    if (kv) {
+        CST_TRY(cst_attention_append(M->mem, kv->k[l], a->k, kv->count));
+        CST_TRY(cst_attention_append(M->mem, kv->v[l], a->v, kv->count));
+        if (kv->count) return cst_attention_decode(M->mem, a->o, a->q, kv->k[l], kv->v[l], kv->count + 1, heads);
+    }
+    CST_TRY(cst_activation_tensor(M, &a->lse, n, heads, "log-sum-exp"));
+    return cst_attention_forward(M->mem, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq, heads);
+}
+
+static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst_batch *b, const cst_kv *kv)
+{
+    int64_t n = b->rows * b->seq, d = M->config.hidden_size;
     cst_tensor **out[] = {&a->q, &a->k, &a->v};
     static const cst_role w[] = {CST_ROLE_Q_WEIGHT, CST_ROLE_K_WEIGHT, CST_ROLE_V_WEIGHT};
     static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
@@ -58,8 +72,7 @@ static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst
         CST_TRY(cst_linear_forward(M->mem, *out[i], a->n1, cst_model_w(M, w[i], l), cst_model_w(M, bias[i], l)));
     }
     CST_TRY(cst_activation_tensor(M, &a->o, n, d, "attention"));
-    CST_TRY(cst_activation_tensor(M, &a->lse, n, heads, "log-sum-exp"));
-    CST_TRY(cst_attention_forward(M->mem, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq, heads));
+    CST_TRY(attend(M, l, a, b, kv));
     CST_TRY(cst_activation_tensor(M, &a->s1, n, d, "s1"));
     return cst_linear_forward(M->mem, a->s1, a->o, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), NULL);
 }
@@ -94,7 +107,7 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
         CST_TRY(cst_activation_tensor(M, &a->n1, n, d, "n1"));
         CST_TRY(cst_layer_norm_forward(M->mem, a->n1, a->stats1, a->x, g1, b1, eps));
     }
-    CST_TRY(attention_forward(M, l, a, b));
+    CST_TRY(attention_forward(M, l, a, b, p->kv));
     if (!keep) { /* evaluation: give back early what nothing needs any more */
         if (pre) drop(&a->n1);
         drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);

@@ -48,6 +48,13 @@ typedef struct cst_batch {
 
 typedef enum cst_recompute { CST_RECOMPUTE_NONE, CST_RECOMPUTE_LAYER } cst_recompute;
 
+/* Keys and values of one sequence's tokens so far, so that the next one needs only its own row. */
+typedef struct cst_kv {
+    int layers;
+    int64_t room, count;   /* tokens it can hold, tokens it holds */
+    cst_tensor **k, **v;   /* [layers] of [room, hidden_size], placed at creation */
+} cst_kv;
+
 typedef struct cst_pass {
     float dropout;         /* probability, 0: none */
     uint64_t seed;         /* of the dropout masks */
@@ -55,6 +62,7 @@ typedef struct cst_pass {
     cst_recompute recompute;
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
     int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
+    cst_kv *kv;            /* forward only: the batch's tokens follow those in it, and are added; or NULL */
 } cst_pass;
 
 /* Make the parameters (content undefined) and, with_grads, their gradients, but for those where frozen[params] isn't 0
@@ -80,6 +88,15 @@ cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss
 cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, cst_tensor *loss);
 /* Logits [rows * seq, vocab] of a batch, for fixtures. */
 cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits);
+
+/* Room for the keys and values of `room` (>= 1) tokens: 8 room layers hidden_size bytes on the device. To begin another
+ * sequence set count to 0. */
+cst_status cst_kv_create(cst_kv **out, const cst_model *M, int64_t room);
+void cst_kv_free(cst_kv *kv);
+/* Logits [1, vocab] of the token that follows row `at` of b, which has one sequence. kv: NULL, or where the keys and
+ * values of b's tokens are kept, behind those that are there; unless it is empty, b has one token. USAGE when it has no
+ * room for them, or the model no positions. */
+cst_status cst_model_next(cst_model *M, const cst_batch *b, int64_t at, cst_kv *kv, cst_tensor *logits);
 
 /* FLOPs of matrix products and causal attention of one token, forward + backward, at this length. */
 double cst_model_flops_per_token(const cst_config *c, int64_t seq);

@@ -17,17 +17,18 @@ typedef struct ends {
     cst_tensor *h;           /* [N, E] what the head takes; may be one of the above */
 } ends;
 
-static cst_status embed_forward(cst_model *M, ends *s, cst_tensor **x, const cst_batch *b)
+static cst_status embed_forward(cst_model *M, ends *s, cst_tensor **x, const cst_batch *b, const cst_kv *kv)
 {
     int64_t n = b->rows * b->seq, d = M->config.hidden_size, e = M->config.word_embed_proj_dim;
+    int64_t first = POSITION_OFFSET + (kv ? kv->count : 0);
     cst_tensor *table = cst_model_w(M, CST_ROLE_EMBED_TOKENS, 0), *pos = cst_model_w(M, CST_ROLE_EMBED_POSITIONS, 0);
     cst_tensor *in = cst_model_w(M, CST_ROLE_PROJECT_IN, 0);
     CST_TRY(cst_activation_tensor(M, x, n, d, "x"));
-    if (!in) return cst_embed_forward(M->mem, *x, table, b->ids, pos, b->seq, POSITION_OFFSET);
+    if (!in) return cst_embed_forward(M->mem, *x, table, b->ids, pos, b->seq, first);
     CST_TRY(cst_activation_tensor(M, &s->e, n, e, "token embeddings"));
     CST_TRY(cst_embed_forward(M->mem, s->e, table, b->ids, NULL, b->seq, 0));
     CST_TRY(cst_linear_forward(M->mem, *x, s->e, in, NULL));
-    return cst_embed_add_positions(M->mem, *x, pos, b->seq, POSITION_OFFSET);
+    return cst_embed_add_positions(M->mem, *x, pos, b->seq, first);
 }
 
 static cst_status head_forward(cst_model *M, ends *s)
@@ -65,7 +66,7 @@ static cst_status forward(cst_model *M, ends *s, cst_layer *layers, const cst_ba
 {
     cst_tensor *x = NULL, *y = NULL;
     cst_status st;
-    CST_GO(embed_forward(M, s, &x, b), fail);
+    CST_GO(embed_forward(M, s, &x, b, p->kv), fail);
     if (!layers || !cst_model_g(M, CST_ROLE_PROJECT_IN, 0)) {
         cst_tensor_free(s->e);
         s->e = NULL;
@@ -156,6 +157,25 @@ cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits
     cst_status st;
     CST_GO(forward(M, &s, NULL, b, &p), out);
     CST_GO(cst_logits(M->mem, logits, s.h, 0, b->rows * b->seq, cst_model_w(M, CST_ROLE_EMBED_TOKENS, 0)), out);
+out:
+    ends_clear(&s);
+    return st;
+}
+
+cst_status cst_model_next(cst_model *M, const cst_batch *b, int64_t at, cst_kv *kv, cst_tensor *logits)
+{
+    ends s = {NULL, NULL, NULL, NULL, NULL};
+    cst_pass p = {.kv = kv};
+    cst_status st;
+    if (b->rows != 1 || (kv && kv->count && b->seq != 1))
+        return cst_fail(CST_USAGE, "next token: %lld sequences of %lld tokens; one sequence is wanted, of one token behind others",
+                        (long long)b->rows, (long long)b->seq);
+    if (kv && b->seq > kv->room - kv->count)
+        return cst_fail(CST_USAGE, "next token: keys and values of %lld tokens have no room for %lld behind %lld", (long long)kv->room,
+                        (long long)b->seq, (long long)kv->count);
+    CST_GO(forward(M, &s, NULL, b, &p), out);
+    CST_GO(cst_logits(M->mem, logits, s.h, at, 1, cst_model_w(M, CST_ROLE_EMBED_TOKENS, 0)), out);
+    if (kv) kv->count += b->seq;
 out:
     ends_clear(&s);
     return st;

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "text/utf8.h"
+
 /* Letters and numbers of Unicode 15 and 16, which PCRE2 10.42 and older don't know yet. */
 #define NEW_LETTERS                                                                                                        \
     "\\x{1c89}\\x{1c8a}\\x{a7cb}-\\x{a7cd}\\x{a7da}-\\x{a7dc}\\x{105c0}-\\x{105f3}\\x{10d4a}-\\x{10d65}"                   \
@@ -93,32 +95,16 @@ void cst_pieces_free(cst_pieces *p)
     free(p);
 }
 
-/* Bytes of the UTF-8 character at p, 0 if there is none (Unicode 16, table 3-7). */
-static int character(const unsigned char *p, const unsigned char *end)
-{
-    unsigned c = *p, low = 0x80, high = 0xbf;
-    int n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-    if (n < 2) return n;
-    if (c == 0xe0) low = 0xa0;
-    if (c == 0xed) high = 0x9f;
-    if (c == 0xf0) low = 0x90;
-    if (c == 0xf4) high = 0x8f;
-    if (end - p < n || p[1] < low || p[1] > high) return 0;
-    for (int i = 2; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    return n;
-}
-
 /* Where the run of characters, or with want = 0 the run of other bytes, ends. */
 static const char *run_end(const char *text, const char *stop, int want)
 {
-    const unsigned char *p = (const unsigned char *)text, *end = (const unsigned char *)stop;
-    while (p < end) {
-        int n = character(p, end);
-        if (!n == !!want) break;
-        p += n ? n : 1;
+    const char *p = text;
+    while (p < stop) {
+        int n = cst_utf8_character(p, stop, NULL);
+        if ((n > 0) != want) break;
+        p += n > 0 ? n : 1;
     }
-    return (const char *)p;
+    return p;
 }
 
 void cst_pieces_start(cst_pieces *p, const char *text, size_t n)

@@ -17,4 +17,9 @@ cst_status cst_text_split_path(char **path, const char *dir, const char *split);
  * A file without a byte in it is CST_INPUT. */
 cst_status cst_text_load(char **text, size_t *n, const char *path);
 
+/* The text that perplexities in papers are taken of: each line of text[n] is a row of the data set, its newline included, but a
+ * line of nothing but spaces is an empty row; the rows are joined by two newlines. *out is malloc'd with a 0 byte after its
+ * *count bytes, the caller frees it. */
+cst_status cst_text_join_rows(char **out, size_t *count, const char *text, size_t n);
+
 #endif

@@ -51,7 +51,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     int64_t n = o->batch * o->seq, one = 1;
     cst_optim_options optim = o->optim;
     optim.on_host = placement == CST_PLACEMENT_STATIC;
-    CST_TRY(cst_model_create(&s->model, s->mem, &o->config, 1, o->frozen));
+    CST_TRY(cst_model_create(&s->model, s->mem, &o->config, !o->forward_only, o->frozen));
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
     /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
@@ -70,8 +70,10 @@ static cst_status try_placement(cst_session *s, cst_placement placement, cst_rec
     CST_TRY(cst_mem_plan_begin(s->mem));
     s->o.recompute = recompute;
     CST_GO(set_up(s, placement), out);
-    CST_GO(cst_session_begin(s), out);
-    CST_GO(cst_session_micro(s, 0), out);
+    if (!s->o.forward_only) {
+        CST_GO(cst_session_begin(s), out);
+        CST_GO(cst_session_micro(s, 0), out);
+    }
     if (s->optim) CST_GO(cst_optim_step(s->optim, 0, 1), out);
     CST_GO(cst_model_evaluate(s->model, s->batch, s->loss), out);
     *bytes = cst_mem_plan_bytes(s->mem);
@@ -88,14 +90,14 @@ static cst_status explain(cst_session *s, cst_placement least, uint64_t need)
     char hint[160] = "";
     cst_mem_get_stats(s->mem, &stats);
     take_down(s);
-    if (s->o.recompute == CST_RECOMPUTE_NONE && try_placement(s, least, CST_RECOMPUTE_LAYER, &less) == CST_OK && less < need)
+    if (!s->o.forward_only && s->o.recompute == CST_RECOMPUTE_NONE && try_placement(s, least, CST_RECOMPUTE_LAYER, &less) == CST_OK && less < need)
         snprintf(hint, sizeof hint, "; with --recompute layer %.0f MiB do", less / MIB + 1);
     take_down(s);
     return cst_fail(CST_OVER_BUDGET,
                     "%.1f MiB of device memory are too little: the smallest --device-mem for batch %lld of %lld tokens is %llu bytes "
-                    "(%.1f MiB, --placement %s)%s; a smaller --batch or --seq needs less",
+                    "(%.1f MiB, --placement %s)%s; a smaller --batch or --%s needs less",
                     stats.budget / MIB, (long long)s->o.batch, (long long)s->o.seq, (unsigned long long)need, need / MIB,
-                    cst_placement_name(least), hint);
+                    cst_placement_name(least), hint, s->o.forward_only ? "length" : "seq");
 }
 
 static cst_status place(cst_session *s)

@@ -33,6 +33,7 @@ typedef struct cst_session_options {
     int64_t batch, seq;      /* sequences of a micro-batch; tokens of each */
     int accum;               /* micro-batches a step */
     int with_optim;          /* 0: gradients only */
+    int forward_only;        /* not even those: cst_model_evaluate is all that is planned for; needs with_optim 0 */
     cst_optim_options optim; /* on_host is set by the placement */
     cst_placement placement;
     cst_pack pack;
