@@ -15,13 +15,15 @@
 /* ---- what is kept ---- */
 
 /* Options that decide numbers and mean the same in every run. What depends on files or on other options is added below. */
-static const cst_option_id plain[] = {CST_OPTION_BATCH, CST_OPTION_ACCUM, CST_OPTION_LR,    CST_OPTION_SCHEDULE, CST_OPTION_WEIGHT_DECAY, CST_OPTION_BETA1,
-                                      CST_OPTION_BETA2, CST_OPTION_EPS,   CST_OPTION_CLIP,  CST_OPTION_SEED,     CST_OPTION_NO_SHUFFLE,   CST_OPTION_GEMM,
-                                      CST_OPTION_FREEZE, CST_OPTION_MASK_BEFORE};
+static const cst_option_id plain[] = {CST_OPTION_BATCH, CST_OPTION_ACCUM, CST_OPTION_LR, CST_OPTION_SCHEDULE, CST_OPTION_WEIGHT_DECAY,
+                                      CST_OPTION_BETA1, CST_OPTION_BETA2, CST_OPTION_EPS, CST_OPTION_CLIP, CST_OPTION_SEED,
+                                      CST_OPTION_NO_SHUFFLE, CST_OPTION_GEMM, CST_OPTION_FREEZE, CST_OPTION_MASK_BEFORE};
 
 /* Options that are of one start of the program, not of the run; the model and the tokenizer are in the checkpoint. */
-static const cst_option_id passing[] = {CST_OPTION_MODEL,        CST_OPTION_CONFIG, CST_OPTION_TOKENIZER, CST_OPTION_OUT,     CST_OPTION_RESUME, CST_OPTION_INIT_FROM, CST_OPTION_STOP_AFTER,
-                                        CST_OPTION_HOST_THREADS, CST_OPTION_JSON,   CST_OPTION_QUIET,     CST_OPTION_VERBOSE, CST_OPTION_HELP};
+static const cst_option_id passing[] = {CST_OPTION_MODEL, CST_OPTION_CONFIG, CST_OPTION_TOKENIZER, CST_OPTION_OUT, CST_OPTION_RESUME,
+                                         CST_OPTION_INIT_FROM,
+                                        CST_OPTION_STOP_AFTER, CST_OPTION_HOST_THREADS, CST_OPTION_JSON, CST_OPTION_QUIET,
+                                        CST_OPTION_VERBOSE, CST_OPTION_HELP};
 
 static const cst_option_id files[] = {CST_OPTION_DATA, CST_OPTION_TRAIN, CST_OPTION_VALID, CST_OPTION_TEST, CST_OPTION_TOKENS_FILE};
 

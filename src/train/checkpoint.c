@@ -126,9 +126,11 @@ static cst_status save_state(const cst_session *s, const cst_checkpoint *c, cons
 {
     char *path = cst_path_join(dir, STATE);
     json_t *best = isnan(c->best_loss) ? json_null() : json_pack("{s:I, s:f}", "step", (json_int_t)c->best_step, "valid_loss", c->best_loss);
-    json_t *j = json_pack("{s:i, s:s, s:I, s:o, s:{s:s, s:I, s:I}, s:{s:o, s:o}, s:o, s:O?}", "schema", SCHEMA, "castor", PACKAGE_VERSION, "step",
-                          (json_int_t)c->step, "best", best, "random", "generator", "philox4x32-10", "seed", (json_int_t)s->o.seed, "micro_batch",
-                          (json_int_t)(c->step * s->o.accum), "xxh3", "weights", hash_json(weights), "moments", hash_json(moments), "matrix_products",
+    json_t *random = json_pack("{s:s, s:I, s:I}", "generator", "philox4x32-10", "seed", (json_int_t)s->o.seed, "micro_batch",
+                               (json_int_t)(c->step * s->o.accum));
+    json_t *hashes = json_pack("{s:o, s:o}", "weights", hash_json(weights), "moments", hash_json(moments));
+    json_t *j = json_pack("{s:i, s:s, s:I, s:o, s:o, s:o, s:o, s:O?}", "schema", SCHEMA, "castor", PACKAGE_VERSION, "step",
+                          (json_int_t)c->step, "best", best, "random", random, "xxh3", hashes, "matrix_products",
                           cst_gemm_choices_json(s->dev), "about", c->about);
     cst_status st = path && j ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s", dir);
     json_decref(j);
@@ -237,7 +239,8 @@ void cst_checkpoint_close(cst_checkpoint *c)
 
 /* ---- load ---- */
 
-static cst_status load_moment(cst_session *s, int which, int param, const cst_safetensors *f, float *chunk, XXH3_state_t *x, const char *path)
+static cst_status load_moment(cst_session *s, int which, int param, const cst_safetensors *f, float *chunk, XXH3_state_t *x,
+                              const char *path)
 {
     const cst_param *p = &s->model->param[param];
     char name[300];
@@ -272,7 +275,8 @@ static cst_status load_moments(cst_session *s, const cst_checkpoint *c)
     CST_GO(cst_safetensors_open(&f, path), out);
     for (int i = 0; i < s->model->params; i++)
         for (int k = 0; k < 2 && s->model->g[i]; k++) CST_GO(load_moment(s, k, i, f, chunk, x, path), out);
-    if (XXH3_64bits_digest(x) != c->moments_hash) st = cst_fail(CST_INPUT, "%s: its numbers are not those that were saved (checksum)", path);
+    if (XXH3_64bits_digest(x) != c->moments_hash)
+        st = cst_fail(CST_INPUT, "%s: its numbers are not those that were saved (checksum)", path);
 out:
     cst_safetensors_close(f);
     XXH3_freeState(x);

@@ -42,7 +42,8 @@ static cst_status fail_errno(const char *path)
 /* Longer ones could be cut off below, and then name something else. */
 static cst_status check_length(const char *out)
 {
-    return strlen(out) <= PATH_SIZE - 320 ? CST_OK : cst_fail(CST_USAGE, "%.80s...: the folder's path is too long; allowed: %d bytes", out, PATH_SIZE - 320);
+    if (strlen(out) <= PATH_SIZE - 320) return CST_OK;
+    return cst_fail(CST_USAGE, "%.80s...: the folder's path is too long; allowed: %d bytes", out, PATH_SIZE - 320);
 }
 
 /* Not every file system syncs folders; what it says then is EINVAL. */
@@ -132,7 +133,8 @@ cst_status cst_outdir_check_new(const char *out)
     if (!cst_path_exists(out)) return CST_OK;
     cst_status st = list(&l, out, 1);
     if (st == CST_OK && l.n)
-        st = cst_fail(CST_USAGE, "%s has checkpoints of another run, the last of step %" PRId64 ": go on with --resume %s, or take another --out, or remove them",
+        st = cst_fail(CST_USAGE,
+                      "%s has checkpoints of another run, the last of step %" PRId64 ": go on with --resume %s, or take another --out, or remove them",
                       out, l.step[l.n - 1], out);
     free(l.step);
     return st;
@@ -144,7 +146,8 @@ cst_status cst_outdir_find(char **dir, const char *path)
     steps l;
     CST_TRY(check_length(path));
     if (has(path, STATE_FILE)) {
-        if (!has(path, COMPLETE)) return cst_fail(CST_INPUT, "%s: this checkpoint isn't complete (it has no file \"" COMPLETE "\")", path);
+        if (!has(path, COMPLETE))
+            return cst_fail(CST_INPUT, "%s: this checkpoint isn't complete (it has no file \"" COMPLETE "\")", path);
         *dir = strdup(path);
         return *dir ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", path);
     }

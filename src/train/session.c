@@ -129,13 +129,16 @@ static cst_status place(cst_session *s)
 /* Before anything is planned, so that nothing is chosen anew. Another device has other engines: then it can't be helped. */
 static cst_status pin_products(cst_session *s)
 {
-    const char *was = json_string_value(json_object_get(s->o.products, "device")), *driver = json_string_value(json_object_get(s->o.products, "driver"));
+    const char *was = json_string_value(json_object_get(s->o.products, "device"));
+    const char *driver = json_string_value(json_object_get(s->o.products, "driver"));
     if (!was || strcmp(was, s->dev->info.name)) {
-        cst_log(CST_LOG_WARN, "the run was on \"%s\" so far, now it is on \"%s\": numbers differ in their last digits", was ? was : "?", s->dev->info.name);
+        cst_log(CST_LOG_WARN, "the run was on \"%s\" so far, now it is on \"%s\": numbers differ in their last digits", was ? was : "?",
+                s->dev->info.name);
         return CST_OK;
     }
     if (!driver || strcmp(driver, s->dev->info.driver))
-        cst_log(CST_LOG_WARN, "the run was under driver \"%s\" so far, now it is \"%s\": numbers may differ", driver ? driver : "?", s->dev->info.driver);
+        cst_log(CST_LOG_WARN, "the run was under driver \"%s\" so far, now it is \"%s\": numbers may differ", driver ? driver : "?",
+                s->dev->info.driver);
     return cst_gemm_choices_pin(s->dev, s->o.products, "the checkpoint's \"matrix_products\"");
 }
 
