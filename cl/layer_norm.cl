@@ -38,10 +38,6 @@ float2 pair_sum_(float2 v, __local float2 *s)
 }
 #endif
 
-/* On a CPU the differences from the mean are left in y: its cache lines are fetched then while nothing else is, and
- * the last pass finds everything in the nearest cache. A GPU has other rows to do meanwhile. */
-#define EARLY (WG == 1)
-
 /* Statistics of one row from this work-item's part of its sum: (mean rounded, the rest of the mean, rstd). */
 #if WG == 1
 #define SCRATCH_ARG
@@ -50,13 +46,12 @@ float2 pair_sum_(float2 v, __local float2 *s)
 #define SCRATCH_ARG , __local float2 *scratch
 #define SCRATCH(name) , name
 #endif
-float3 row_stats(__global float *y, __global const float *x, const floatv part, const int d, const float eps SCRATCH_ARG)
+float3 row_stats(__global const float *x, const floatv part, const int d, const float eps SCRATCH_ARG)
 {
     const float mean = pair_sum((float2)(lanes_sum(part), 0.0f), scratch).x / (float)d;
     floatv a = 0.0f, b = 0.0f;
     FOR_ROW(c, d) {
         const floatv v = row_keep(row_load(x + c, d - c) - mean, d - c);
-        if (EARLY) row_store(v, y + c, d - c);
         a += v;
         b = fma(v, v, b);
     }
@@ -69,7 +64,7 @@ void row_normalise(__global float *y, __global float *stats, __global const floa
                    __global const float *beta, const float3 st, const int d)
 {
     FOR_ROW(c, d) {
-        const floatv v = EARLY ? row_load(y + c, d - c) : row_load(x + c, d - c) - st.x, xhat = (v - st.y) * st.z;
+        const floatv xhat = (row_load(x + c, d - c) - st.x - st.y) * st.z;
         row_store(fma(xhat, row_load(gamma + c, d - c), row_load(beta + c, d - c)), y + c, d - c);
     }
     if (get_local_id(0) == 0) {
@@ -91,7 +86,7 @@ __kernel void layer_norm_forward(IN(float, x), IN(float, gamma), IN(float, beta)
     USE_OUT(float, stats) + 2 * row;
     floatv part = 0.0f;
     FOR_ROW(c, d) part += row_load(x + c, d - c);
-    row_normalise(y, stats, x, gamma, beta, row_stats(y, x, part, d, eps SCRATCH(scratch)), d);
+    row_normalise(y, stats, x, gamma, beta, row_stats(x, part, d, eps SCRATCH(scratch)), d);
 }
 
 __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(float, r), IN(float, gamma),
@@ -120,7 +115,7 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
         row_store(v, s + c, d - c);
         part += v;
     }
-    row_normalise(y, stats, s, gamma, beta, row_stats(y, s, part, d, eps SCRATCH(scratch)), d);
+    row_normalise(y, stats, s, gamma, beta, row_stats(s, part, d, eps SCRATCH(scratch)), d);
 }
 
 /* One group takes `block` rows, one after the other, and sums what they give to gamma and beta in its own row
@@ -149,7 +144,7 @@ __kernel void layer_norm_backward(IN(float, dy), IN(float, x), IN(float, stats),
             const floatv g = up * row_load(gamma + c, left);
             a += g;
             b = fma(g, xhat, b);
-            /* dx without its means, for the reason that EARLY has */
+            /* dx without its means: fetches its cache lines along with the others; the next pass finds all near */
             row_store(has_add ? fma(g, (floatv)(rstd), row_load(add + c, left)) : g * rstd, dx + c, left);
             floatv pg = 0.0f, pb = 0.0f;
             if (row > first) {
