@@ -146,6 +146,7 @@ START_TEST(a_generator_stops_when_asked_and_begins_again)
 {
     int32_t prompt[] = {2, 7, 9}, bad[] = {2, 67, 9};
     cst_generate_options o = options(models[_i], 3, 12);
+    o.config.eos_token_id = -1; /* so that there are 12 */
     cst_generator *g;
     text a, b;
     int calls = 0;
