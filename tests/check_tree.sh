@@ -63,7 +63,7 @@ for f in src/*/*.[ch] cl/*; do
     [ "$n" -le 700 ] || bad "$f has $n lines: split it by meaning"
 done
 n=$(($(find tests/fixtures -type f -exec cat {} + | wc -c) / 1024))
-[ "$n" -le 1024 ] || bad "tests/fixtures has $n KiB"
+[ "$n" -le 1200 ] || bad "tests/fixtures has $n KiB"
 
 # The manual is the program's own.
 "$CASTOR" help --man | cmp -s - docs/castor.1 || bad "docs/castor.1 is out of step: make manual"
