@@ -160,7 +160,7 @@ static cst_status generate(run *r, cst_generator *g, const cst_sampling *s)
     if (cst_args_flag(r->a, CST_OPTION_JSON)) {
         if (st == CST_OK) CST_TRY(print_json(r, g, end));
     } else
-        putchar('\n');
+        CST_TRY(put(r, "\n", 1));
     if (st == CST_OK) print_end(r, g, end, start);
     return st == CST_OK ? CST_OK : cst_fail(st, "interrupted after %" PRId64 " tokens", r->count);
 }
