@@ -54,6 +54,14 @@ tiny="--config $dir/tiny.json --train $src/data/sample/wiki.test.raw --batch 2 -
 expect 1 "no platform or device has it" "$CASTOR" train $tiny --steps 1 --device nonexistent
 expect 2 "exclude each other" "$CASTOR" train $tiny --steps 1 --epochs 1
 expect 2 "positions for 64 tokens" "$CASTOR" train $tiny --seq 65 --steps 1
+for n in 0 -1 1 x 1e3 9999999999999999999999; do expect 2 "seq $n: a whole number of 2 or more" "$CASTOR" train $tiny --seq=$n --steps 1; done
+for o in batch accum steps host-threads; do for n in 0 -1 -9223372036854775809; do
+    expect 2 "$o $n: a whole number of 1 or more" "$CASTOR" train $tiny --$o=$n
+done; done
+for n in 0 -1 1XB -5MiB nan; do expect 2 "device-mem $n: a size as 384MiB" "$CASTOR" train $tiny --device-mem=$n --steps 1; done
+for n in -1 nan inf 1e999; do expect 2 "lr $n: a number of 0 or more" "$CASTOR" train $tiny --lr=$n --steps 1; done
+expect 1 "no platform or device has it" "$CASTOR" bench step --config "$dir/tiny.json" --device nonexistent
+expect 1 "device 99" "$CASTOR" train $tiny --steps 1 --device 99
 expect 2 "the run has 4 steps" "$CASTOR" train $tiny --steps 4 --warmup 5
 expect 1 "smallest --device-mem" "$CASTOR" train $tiny --steps 1 --device-mem 64KiB
 expect 1 "No such file" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/none" --steps 1
@@ -83,6 +91,114 @@ cut -d, -f1-4 "$dir/run/metrics.jsonl" >"$dir/a"
 cut -d, -f1-4 "$dir/again/metrics.jsonl" >"$dir/b"
 cmp -s "$dir/a" "$dir/b" || bad "the same seed gave other losses"
 cmp -s "$dir/run/model.safetensors" "$dir/again/model.safetensors" || bad "the same seed gave other weights"
+
+# The folder explains itself: run.json, report.html, events for TensorBoard.
+for key in command castor libraries clblast device driver options batch parameters placement planned_bytes budget_bytes gemm xxh3 started ended status; do
+    grep -q "\"$key\"" "$dir/run/run.json" || bad "run.json lacks $key"
+done
+grep -q '"status": "done"' "$dir/run/run.json" || bad "run.json doesn't say that the run is done"
+[ -e "$dir/run/gemm.json" ] && bad "gemm.json is there beside run.json"
+ls "$dir"/run/events.out.tfevents.*.castor >/dev/null || bad "no event file"
+grep -q "</html>" "$dir/run/report.html" || bad "report.html is not complete"
+[ "$(grep -c '<figure>' "$dir/run/report.html")" = 5 ] || bad "report.html hasn't its 5 charts"
+grep -qE '<script|https?://|src=|@import' "$dir/run/report.html" && bad "report.html takes something from elsewhere"
+if command -v python3 >/dev/null; then
+    python3 "$src/tests/read_events.py" "$dir/run" >"$dir/events" 2>"$dir/err" || bad "the event file can't be read"
+    [ "$(grep -c '"tag": "loss"' "$dir/events")" = 5 ] || bad "the event file hasn't 5 losses"
+    python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$dir/run/run.json" || bad "run.json is no JSON"
+fi
+cp "$dir/run/report.html" "$dir/report.html"
+rm "$dir/run/report.html"
+expect 0 "run/report.html" "$CASTOR" report "$dir/run"
+cmp -s "$dir/report.html" "$dir/run/report.html" || bad "castor report makes another report than the run"
+expect 2 "needs a DIR" "$CASTOR" report
+expect 1 "none/metrics.jsonl: No such file" "$CASTOR" report "$dir/none"
+mkdir "$dir/broken"
+echo '{"step": "x"}' >"$dir/broken/metrics.jsonl"
+expect 1 "metrics.jsonl, line 1" "$CASTOR" report "$dir/broken"
+[ -e "$dir/broken/report.html" ] && bad "a report was left after a failure"
+
+# Freezing, weights from another folder.
+expect 0 "loss" "$CASTOR" train $tiny --steps 2 --freeze "model.decoder.embed_*,*.layers.0.*" --freeze "*bias" --out "$dir/frozen"
+grep -q '"frozen_tensors": 26' "$dir/frozen/run.json" || bad "run.json has not 26 frozen tensors"
+grep -q '"freeze": "model.decoder.embed_\*,\*.layers.0.\*,\*bias"' "$dir/frozen/run.json" || bad "run.json hasn't all patterns"
+expect 2 "no parameter is named \"\*.layer.0.\*\"; similar: model.decoder.layers.0" "$CASTOR" train $tiny --steps 1 --freeze "*.layer.0.*" --out "$dir/never"
+expect 2 "nothing is left to train" "$CASTOR" train $tiny --steps 1 --freeze "*" --out "$dir/never"
+expect 2 "value is empty" "$CASTOR" train $tiny --steps 1 --freeze= --out "$dir/never"
+sed 's/"ffn_dim": 64/"ffn_dim": 48/; s/"num_hidden_layers": 2/"num_hidden_layers": 3/' "$dir/tiny.json" >"$dir/deep.json"
+deep="--config $dir/deep.json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16 --eval-every 0"
+expect 0 "loss" "$CASTOR" train $deep --steps 1 --init-from "$dir/run" --out "$dir/deep"
+"$CASTOR" train $deep --steps 1 --init-from "$dir/run" >/dev/null 2>"$dir/err"
+grep -q "weights taken (30): .* and 24 more" "$dir/err" && grep -q "left random (22): model.decoder.layers.0.fc1" "$dir/err" && grep -q "not used (6): " "$dir/err" ||
+    bad "--init-from doesn't tell what it took"
+grep -q '"left": \[' "$dir/deep/run.json" || bad "run.json doesn't tell what --init-from took"
+expect 2 "goes with --config" "$CASTOR" train --model "$dir/run" --init-from "$dir/run" --train "$src/data/sample/wiki.test.raw" --steps 1
+expect 1 "no tensor agrees" "$CASTOR" train $tiny --steps 1 --init-from "$src/tests/fixtures/tiny-gelu"
+
+# Loss behind a marker.
+i=0
+while [ $i -lt 40 ]; do
+    printf 'Question: %s? Answer: %s%s\nNo marker here\n' $i $i $i
+    i=$((i + 1))
+done >"$dir/chat.txt"
+expect 0 "loss" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" --out "$dir/masked"
+"$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" >/dev/null 2>"$dir/err"
+grep -q "train text: 220 of [0-9]* tokens, those behind \"Answer:\"" "$dir/err" || bad "--mask-before doesn't tell how much counts"
+[ "$(grep -c "warning: train text: 40 of 80 documents have no \"Answer:\"" "$dir/err")" = 1 ] || bad "no word, or more than one, about documents without the marker"
+expect 1 "no token of the text counts" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Antwort:"
+echo '[[5, 6, 7, 8, 9, 10, 11, 12]]' >"$dir/t.json"
+expect 2 "needs --tokenizer" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 2 --seq 4 --steps 1 --mask-before x --out "$dir/never"
+[ -e "$dir/never" ] && bad "a folder was left after a failure"
+
+# Token ids from files.
+echo '[[5, 6, 7, 271], [8, 272]]' >"$dir/t.json"
+expect 1 "train text: token 5 has id 272, outside the vocabulary of 272" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
+for bad in '[]' '[[]]' '[[5]]' '[[5, -1]]' '[[5, 2147483648]]' '[[5, 1.5]]' '[[5, "6"]]' '[[5, [6]]]' '[5, 6]' '[[5, 6], {}]'; do
+    echo "$bad" >"$dir/t.json"
+    expect 1 "t.json: .*a JSON array of arrays of token ids" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
+done
+for bad in '' '[[5, 6' '{"ids": [[5, 6]]}' '[[5, 6]] x'; do
+    echo "$bad" >"$dir/t.json"
+    expect 1 "t.json" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
+done
+awk 'BEGIN { printf "[["; for (i = 0; i < 65; i++) printf "%s%d", i ? "," : "", 5 + i; print "]]" }' >"$dir/t.json"
+expect 2 "sequences of 65 tokens.*positions for 64 tokens" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
+
+# Completion in bash, and a manual page that names every command and option.
+if command -v bash >/dev/null; then
+    "$CASTOR" completion bash >"$dir/completion" 2>"$dir/err" || bad "completion bash"
+    words() { # words LINE...: what bash would offer for the last word
+        bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _castor; printf "%s\n" "${COMPREPLY[@]}"' - "$dir/completion" "$@" 2>"$dir/err" | grep . | LC_ALL=C sort | tr '\n' ' '
+        [ -s "$dir/err" ] && bad "completion of $*: bash complains"
+    }
+    offers() { # offers WANTED LINE...
+        want=$1
+        shift
+        got=$(words "$@")
+        [ "$got" = "$want" ] || bad "completion of $*: \"$got\", wanted \"$want\""
+    }
+    offers "train " castor tr
+    offers "gemm op step " castor bench ""
+    offers "bash " castor completion ""
+    offers "--mask-before --model " castor train --m
+    offers "--save-every --schedule --seed --seq --steps --stop-after " castor train --s
+    offers "constant cosine linear " castor train --schedule ""
+    offers "constant cosine " castor train --batch 3 --schedule = c
+    offers "opt-1.3b opt-125m opt-13b " castor train --config opt-1
+    offers "$dir/run $dir/run2 " castor train --model "$dir/run"
+    offers "$dir/run $dir/run2 " castor report "$dir/run"
+    offers "bytes " castor train --tokenizer byt
+    offers "" castor train --batch ""
+    offers "$dir/chat.txt " castor tokenizer encode "$dir/ch"
+    offers "--shape " castor bench gemm --sh
+fi
+"$CASTOR" help --man >"$dir/man"
+for o in $("$CASTOR" train --help | sed -n 's/^  --\([a-z0-9-]*\).*/\1/p'); do
+    grep -qF "\-\-$(echo "$o" | sed 's/-/\\-/g')" "$dir/man" || bad "the manual page lacks --$o"
+done
+for part in SYNOPSIS COMMANDS FILES ENVIRONMENT "EXIT STATUS" EXAMPLES "castor tokenizer train" "castor report"; do
+    grep -q "^\.S[HS] $part" "$dir/man" || bad "the manual page lacks $part"
+done
 
 # grads, with its errors.
 echo '[[5, 6, 7], [8, 9]]' >"$dir/t.json"

@@ -67,6 +67,7 @@ n=$(($(find tests/fixtures -type f -exec cat {} + | wc -c) / 1024))
 
 # The manual is the program's own.
 "$CASTOR" help --man | cmp -s - docs/castor.1 || bad "docs/castor.1 is out of step: make manual"
+"$CASTOR" completion bash | cmp -s - docs/completion/castor || bad "docs/completion/castor is out of step: make manual"
 
 [ $fail = 0 ] && echo "ok"
 exit $fail

@@ -18,11 +18,16 @@ static int matches(const char *pattern, const cst_param *p)
     return p->role == CST_ROLE_EMBED_TOKENS && !fnmatch(pattern, "lm_head.weight", 0);
 }
 
-/* Levenshtein's distance; where it begins in the name is free, because the pattern may have been meant without "model.". */
-static int distance(const char *pattern, const char *name)
+/* Levenshtein's distance between the pattern without its stars and that part of the name which is most like it (Sellers, "The
+ * theory and computation of evolutionary distances", 1980). */
+static int distance(const char *stars, const char *name)
 {
-    int row[PATTERN_MAX + 1], n = (int)strlen(pattern);
+    char pattern[PATTERN_MAX];
+    int row[PATTERN_MAX + 1], n = 0, best;
+    for (; *stars; stars++)
+        if (*stars != '*') pattern[n++] = *stars;
     for (int i = 0; i <= n; i++) row[i] = i;
+    best = row[n];
     for (; *name; name++) {
         int corner = 0;
         for (int i = 1; i <= n; i++) {
@@ -30,8 +35,9 @@ static int distance(const char *pattern, const char *name)
             corner = row[i];
             row[i] = change < other ? change : other;
         }
+        if (row[n] < best) best = row[n];
     }
-    return row[n];
+    return best;
 }
 
 /* The names that look most like the pattern, one a role. */

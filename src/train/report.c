@@ -85,7 +85,7 @@ static const char style[] =
     ".tiles div{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}\n"
     ".tiles dt{color:var(--soft);font-size:.85rem}.tiles dd{margin:0;font-size:1.15rem;font-weight:600;overflow-wrap:anywhere}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1rem}\n"
-    "figure{margin:0;background:var(--card);border-radius:.5rem;padding:.8rem 1.1rem .5rem .8rem;min-width:0}\n"
+    "figure{margin:0;background:var(--card);border-radius:.5rem;padding:.8rem 1.7rem .5rem .8rem;min-width:0}\n"
     "figcaption{display:flex;flex-wrap:wrap;gap:.1rem .9rem;align-items:baseline;min-height:1.6rem}\n"
     ".key{color:var(--soft);font-size:.85rem}\n"
     ".key::before{content:\"\";display:inline-block;width:.9em;height:.25em;margin-right:.35em;vertical-align:middle;background:var(--a)}\n"

@@ -153,7 +153,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
         goto fail;
     }
     if (o->seq > o->config.max_position_embeddings) {
-        st = cst_fail(CST_USAGE, "--seq %lld: the model has positions for %lld tokens", (long long)o->seq, (long long)o->config.max_position_embeddings);
+        st = cst_fail(CST_USAGE, "sequences of %lld tokens (--seq): the model has positions for %lld tokens", (long long)o->seq, (long long)o->config.max_position_embeddings);
         goto fail;
     }
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);

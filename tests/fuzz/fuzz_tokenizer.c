@@ -2,8 +2,6 @@
  * merges.txt, tokenizer_config.json, and what stands behind the bytes' pieces in vocab.json (so that many inputs get
  * past the check that every byte has a piece). Whatever opens must encode, give the text back, learn, and be the same
  * after saving.
- *
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -Isrc tests/fuzz/fuzz_tokenizer.c LIBRARIES && ./a.out CORPUS
  */
 #include <stdio.h>
 #include <stdlib.h>

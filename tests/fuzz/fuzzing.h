@@ -1,6 +1,5 @@
-/* What the fuzz targets share. Each is a file with libFuzzer's entry; build one by hand with
- *     clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -Isrc tests/fuzz/fuzz_X.c <the library's files it needs>
- * and run it on a copy of its seeds: ./fuzz_X seeds. What it finds becomes a bad-* file or a case in a check_* program.
+/* What the fuzz targets share. Each is a file with libFuzzer's entry; `./configure --enable-fuzz && make fuzz` builds and runs
+ * all of them from copies of their seeds (see run.sh). What they find becomes a bad-* file or a case in a check_* program.
  */
 #ifndef FUZZING_H
 #define FUZZING_H
