@@ -145,15 +145,15 @@ START_TEST(recorded_choices_are_repeated)
 END_TEST
 
 /* The kernels with a fault in them: the proof finds it, remembers it, and the choice goes elsewhere. */
-static void plant_fault(const char *dir)
+static void plant_fault(const char *dir, const char *there, const char *instead)
 {
     char *text, path[600], *at;
     ck_ok(cst_make_dirs(dir));
     for (const cst_embedded *f = cst_embedded_files; f->name; f++) {
         text = strdup(f->text);
         if (!strcmp(f->name, "gemm_cpu.cl")) {
-            ck_assert((at = strstr(text, "!TB, kc, min(NR, n - col)")) != NULL);
-            memcpy(at, "!TB, 16,", 8); /* a part of the panel is packed only */
+            ck_assert((at = strstr(text, there)) != NULL);
+            memcpy(at, instead, strlen(instead));
         }
         snprintf(path, sizeof path, "%s/%s", dir, f->name);
         ck_ok(cst_file_write(path, text, strlen(text)));
@@ -169,7 +169,7 @@ START_TEST(a_wrong_engine_is_out_of_use)
     if (dev->group > 1) return;
     ck_ok(cst_gemm_prove(dev, &g, &wrong)); /* as it is */
     snprintf(dir, sizeof dir, "%s/cl", cache);
-    plant_fault(dir);
+    plant_fault(dir, "!TB, kc, min(NR, n - col)", "!TB, 16,"); /* a part of the panel is packed only */
     setenv("CASTOR_CL_DIR", dir, 1);
     wrong.kc = 80; /* another build */
     ck_fails(cst_gemm_prove(dev, &g, &wrong), CST_STATE, "wrong result");
@@ -188,6 +188,23 @@ START_TEST(a_wrong_engine_is_out_of_use)
 }
 END_TEST
 
+/* The kernel for weights kept packed is part of the proof. */
+START_TEST(a_wrong_kernel_for_kept_weights_is_noticed)
+{
+    char dir[400];
+    cst_gemm_args g = shape(64, 64, 64, 0, 0);
+    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 96};
+    if (dev->group > 1) return;
+    snprintf(dir, sizeof dir, "%s/cl", cache);
+    plant_fault(dir, "col / NR * step + (ulong)k0", "col / NR * step + (ulong)13");
+    setenv("CASTOR_CL_DIR", dir, 1);
+    ck_fails(cst_gemm_prove(dev, &g, &how), CST_STATE, "wrong result");
+    g.trans_b = 1; /* these are never packed */
+    ck_ok(cst_gemm_prove(dev, &g, &how));
+    unsetenv("CASTOR_CL_DIR");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("gemm_choice");
@@ -200,6 +217,7 @@ int main(void)
     tcase_add_test(tc, the_nearest_measured_shape_decides);
     tcase_add_test(tc, recorded_choices_are_repeated);
     tcase_add_test(tc, a_wrong_engine_is_out_of_use);
+    tcase_add_test(tc, a_wrong_kernel_for_kept_weights_is_noticed);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

@@ -12,6 +12,7 @@
 #include "device/program.h"
 #include "device/source.h"
 #include "gemm/engine.h"
+#include "gemm/packed.h"
 #include "gemm/state.h"
 
 #define M 141 /* one more than some tiles, one less than others */
@@ -60,10 +61,11 @@ static void save_proofs(const cst_gemm_state *s, const cst_device *dev)
     free(dir);
 }
 
-/* n numbers of this type, each exact in bf16, and the same as floats. */
-static cst_status operand(cst_tensor **t, float **x, cst_mem *m, cst_type type, int64_t n, uint64_t stream)
+/* rows x cols numbers of this type, each exact in bf16, and the same as floats. */
+static cst_status operand(cst_tensor **t, float **x, cst_mem *m, cst_type type, int64_t rows, int64_t cols, uint64_t stream)
 {
     cst_status st;
+    int64_t n = rows * cols;
     *x = malloc((size_t)n * sizeof **x);
     uint16_t *half = malloc((size_t)n * sizeof *half);
     if (!*x || !half) {
@@ -77,7 +79,7 @@ static cst_status operand(cst_tensor **t, float **x, cst_mem *m, cst_type type, 
         half[i] = type == CST_BF16 ? (uint16_t)(bits >> 16)
                                    : (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)(((bits >> 23 & 0xff) - 112) << 10) | (uint16_t)(bits >> 13 & 0x3ff);
     }
-    CST_GO(cst_tensor_create(t, m, CST_DATA, type, 1, &n, "proof"), out);
+    CST_GO(cst_tensor_create(t, m, CST_DATA, type, 2, (int64_t[]){rows, cols}, "proof"), out);
     CST_GO(cst_tensor_write(*t, 0, type == CST_F32 ? (void *)*x : half, (*t)->bytes), out);
 out:
     free(half);
@@ -103,21 +105,30 @@ static cst_status compare(const cst_gemm_args *g, const float *const x[4], const
     return CST_OK;
 }
 
-/* One product with everything that an epilogue has; C starts as NaN. */
+/* C, which starts as NaN, and the comparison. */
+static cst_status product(cst_mem *m, const cst_gemm_args *g, float *x[5], const cst_gemm_choice *how)
+{
+    memset(x[4], 0xff, g->c->bytes);
+    CST_TRY(cst_tensor_write(g->c, 0, x[4], g->c->bytes));
+    CST_TRY(cst_gemm_run(m, g, how));
+    CST_TRY(cst_tensor_read(g->c, 0, x[4], g->c->bytes));
+    return compare(g, (const float *const *)x, x[4]);
+}
+
+/* One product with everything that an epilogue has; where B can be kept packed, another one like that. */
 static cst_status try_it(cst_mem *m, cst_gemm_args g, const cst_gemm_choice *how)
 {
     cst_tensor *t[5] = {NULL, NULL, NULL, NULL, NULL};
     float *x[5] = {NULL, NULL, NULL, NULL, NULL};
-    int64_t count[5] = {g.m * g.k, g.k * g.n, g.n, g.m * g.n, g.m * g.n};
+    int64_t size[5][2] = {{g.m, g.k}, {g.k, g.n}, {1, g.n}, {g.m, g.n}, {g.m, g.n}};
     cst_type type[5] = {g.a->type, g.b->type, CST_F32, CST_F32, CST_F32};
     cst_status st = CST_OK;
-    for (int i = 0; i < 5; i++) CST_GO(operand(&t[i], &x[i], m, type[i], count[i], (uint64_t)i), out);
-    memset(x[4], 0xff, t[4]->bytes);
-    CST_GO(cst_tensor_write(t[4], 0, x[4], t[4]->bytes), out);
+    for (int i = 0; i < 5; i++) CST_GO(operand(&t[i], &x[i], m, type[i], size[i][0], size[i][1], (uint64_t)i), out);
     g.a = t[0], g.b = t[1], g.bias = t[2], g.residual = t[3], g.c = t[4], g.relu = 1;
-    CST_GO(cst_gemm_run(m, &g, how), out);
-    CST_GO(cst_tensor_read(t[4], 0, x[4], t[4]->bytes), out);
-    st = compare(&g, (const float *const *)x, x[4]);
+    CST_GO(product(m, &g, x, how), out);
+    if (how->engine == CST_GEMM_CLBLAST || g.trans_b || type[1] != CST_F32) goto out;
+    CST_GO(cst_gemm_keep_packed(t[1]), out);
+    CST_GO(product(m, &g, x, how), out);
 out:
     for (int i = 0; i < 5; i++) {
         cst_tensor_free(t[i]);
