@@ -458,6 +458,7 @@ int main(void)
     tcase_add_test(tc, bad_arguments_are_refused);
     tcase_add_loop_test(tc, every_variant_with_epilogue, 0, VARIANTS);
     tcase_add_loop_test(tc, every_variant_in_batches, 0, VARIANTS);
+    tc = op_case(s, "short"); /* few builds, every kernel: what tests/check_faults.sh runs */
     tcase_add_loop_test(tc, sixteen_bit_operands, 0, 3);
     tcase_add_loop_test(tc, a_packed_copy_gives_the_same_bits, 0, VARIANTS);
     tcase_add_test(tc, a_packed_copy_is_kept_and_freed);
