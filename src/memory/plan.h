@@ -1,0 +1,70 @@
+/* From a trace and a number of bytes to a plan for the whole cyclic iteration: which tensor is on the device when, where,
+ * and what moves. Plain data, no OpenCL.
+ *
+ * Between two uses a tensor stays on the device or leaves it. Leaving costs a download if the device changed it since the
+ * host's copy was made, and an upload before the next use, unless that overwrites it. The planner chooses those stays that
+ * save the most bytes for the room there is, over all moments at once and across the end of the iteration, then gives each
+ * stay its place in the slabs, and starts transfers early enough to be done in time where there is room for that.
+ */
+#ifndef CST_MEMORY_PLAN_H
+#define CST_MEMORY_PLAN_H
+
+#include "memory/trace.h"
+
+typedef enum cst_plan_kind {
+    CST_PLAN_PLACE,          /* give it room; it has no content worth keeping */
+    CST_PLAN_UPLOAD,         /* give it room and bring the host's copy */
+    CST_PLAN_EVICT,          /* copy to the host if the device changed it, then give up its room */
+    CST_PLAN_DISCARD         /* give up its room; its content is worthless */
+} cst_plan_kind;
+const char *cst_plan_kind_name(cst_plan_kind k);
+
+typedef struct cst_plan_action {
+    int moment;              /* done before this moment's operator is enqueued; moments: at the end of the iteration */
+    cst_plan_kind kind;
+    int tensor;
+    int slab;                /* of PLACE and UPLOAD */
+    uint64_t offset;
+    int moves;               /* a transfer happens: always with UPLOAD; with EVICT when changed */
+} cst_plan_action;
+
+/* Where a tensor is when the iteration begins. */
+typedef struct cst_plan_start {
+    int slab;                /* -1: not on the device */
+    uint64_t offset;
+    int changed;             /* on the device, and the host's copy is older */
+    int worthless;           /* no content is needed, wherever it is */
+} cst_plan_start;
+
+typedef struct cst_plan {
+    cst_plan_action *action; /* by moment; within one in the order in which to do them */
+    int actions;
+    cst_plan_start *start;   /* [tensors] */
+    int tensors, moments, slabs;
+    uint64_t *slab;          /* [slabs] bytes */
+    uint64_t bytes;          /* their sum: what the plan takes of the device, beside scratch */
+    uint64_t up_bytes, down_bytes; /* an iteration */
+    uint64_t up_count, down_count;
+    uint64_t host_bytes;     /* most that the host keeps at once of what isn't on the device */
+    uint64_t live_peak;      /* most bytes of tensors on the device at once; bytes - live_peak is waste by place */
+    double seconds;          /* predicted: an iteration */
+    double compute_seconds;  /* of its operators alone */
+    double stall_seconds;    /* that operators wait for transfers */
+} cst_plan;
+
+/* bytes: room for tensors (a budget less scratch). OVER_BUDGET when no plan fits: the detail names the moment with the
+ * largest need, its tensors' bytes, and what cst_plan_least says. */
+cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes);
+void cst_plan_free(cst_plan *p);
+/* The smallest `bytes` for which cst_plan_make succeeds, and all that is used together stays. */
+cst_status cst_plan_least(uint64_t *bytes, const cst_trace *t);
+/* Bytes for which nothing ever moves. */
+cst_status cst_plan_resident(uint64_t *bytes, const cst_trace *t);
+/* Play the plan twice through, without a device: STATE naming the first moment where an operator's tensor is absent or
+ * has lost its content, two tensors overlap or leave their slab, an action isn't possible in the state its tensor is in,
+ * `moves` is wrong, or the end isn't the start. */
+cst_status cst_plan_check(const cst_plan *p, const cst_trace *t);
+/* A proven lower bound of bytes moved in an iteration (both directions), for any plan within `bytes`. */
+cst_status cst_plan_bound(uint64_t *moved, const cst_trace *t, uint64_t bytes);
+
+#endif
