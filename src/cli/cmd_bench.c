@@ -120,7 +120,7 @@ cst_status cst_cmd_bench_step(const cst_args *a)
     double tokens = (double)(o.batch * o.seq * o.accum);
     j = json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "device", s->dev->info.name, "driver",
                   s->dev->info.driver, "type", "f32", "batch", (json_int_t)o.batch, "seq", (json_int_t)o.seq, "accum", o.accum, "placement",
-                  cst_placement_name(s->placement), "recompute", o.recompute ? "layer" : "none", "steps", (json_int_t)steps, "ms", time.ms,
+                  cst_placement_name(s->placement), "recompute", cst_recompute_name(o.recompute), "steps", (json_int_t)steps, "ms", time.ms,
                   "ms_min", time.ms_min, "ms_max", time.ms_max, "tokens_per_s", tokens / (time.ms * 1e-3), "gflops",
                   cst_model_flops_per_token(&config, o.seq) * tokens / (time.ms * 1e6), "device_peak_bytes", (json_int_t)stats.reserved_peak,
                   "host_peak_bytes", (json_int_t)stats.host_peak, "h2d_bytes", (json_int_t)stats.h2d_bytes, "d2h_bytes", (json_int_t)stats.d2h_bytes);

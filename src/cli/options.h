@@ -93,7 +93,7 @@ typedef enum cst_option_kind {
     X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_STEP, "default: the configuration's (bench: 0)")                                 \
-    X(RECOMPUTE, "recompute", CHOICE, "none|layer", 0, "none", IN_STEP, "keep activations, or compute each layer again in backward") \
+    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_STEP, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: what fits")                     \
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
