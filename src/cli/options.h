@@ -95,7 +95,12 @@ typedef enum cst_option_kind {
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_STEP, "default: the configuration's (bench: 0)")                                 \
     X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_STEP, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
-      "resident: all on the device; static: master weights and optimizer state on the host; auto: what fits")                     \
+      "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
+      "else tensors migrate during the step")                     \
+    X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                       \
+      "most host memory for what isn't on the device (placement auto); default: any")                                             \
+    X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                   \
+      "most of that to register with the driver, which makes transfers fast; default: all")                                       \
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
       "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
     X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \

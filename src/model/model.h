@@ -60,6 +60,10 @@ typedef struct cst_pass {
     int recompute;         /* this many layers, from the first on, keep their input only and are computed again in backward */
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
     int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
+    /* Called when no more will be added to the gradients of a layer's parameters (-1: those outside of the layers) in this
+     * pass, while they are likely to be on the device; NULL: nothing. */
+    cst_status (*complete)(void *user, int layer);
+    void *user;
     cst_kv *kv;            /* forward only: the batch's tokens follow those in it, and are added; or NULL */
 } cst_pass;
 

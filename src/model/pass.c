@@ -207,8 +207,10 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
         CST_GO(cst_layer_backward(M, l, &act[l], &d, b, p), out);
         cst_tensor_free(act[l].x);
         act[l].x = NULL;
+        if (p->complete) CST_GO(p->complete(p->user, l), out);
     }
     CST_GO(embed_backward(M, &s, d, b, p->accumulate), out);
+    if (p->complete) CST_GO(p->complete(p->user, -1), out);
 out:
     for (int l = 0; l < layers; l++) {
         cst_layer_clear(&act[l]);

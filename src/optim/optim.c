@@ -26,6 +26,8 @@ struct cst_optim {
     cst_host_optim *host;         /* state on the host, or NULL */
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
     int64_t partials;
+    int64_t *partial_at;          /* [params] each one's first */
+    unsigned char *summed;        /* [params] of this step */
 };
 
 cst_tensor *cst_optim_norm(const cst_optim *o)
@@ -62,8 +64,13 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     if (!o) return cst_fail(CST_NO_MEMORY, "optimizer");
     o->model = M;
     o->opt = *opt;
-    for (int i = 0; i < M->params; i++)
+    o->partial_at = calloc((size_t)M->params, sizeof *o->partial_at);
+    o->summed = calloc((size_t)M->params, 1);
+    if (!o->partial_at || !o->summed) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
+    for (int i = 0; i < M->params; i++) {
+        o->partial_at[i] = o->partials;
         if (M->g[i]) o->partials += cst_grad_norm_blocks(M->param[i].count);
+    }
     CST_GO(cst_tensor_create(&o->partial, M->mem, CST_OPTIM, CST_F32, 1, &o->partials, "sums of squares"), fail);
     CST_GO(cst_tensor_create(&o->norm, M->mem, CST_OPTIM, CST_F32, 1, (int64_t[]){4}, "gradient norm"), fail);
     cst_tensor_fix(o->partial);
@@ -84,6 +91,8 @@ void cst_optim_free(cst_optim *o)
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) cst_tensor_free(o->list[i].m[k]);
     free(o->list);
+    free(o->partial_at);
+    free(o->summed);
     cst_host_optim_free(o->host);
     cst_tensor_free(o->partial);
     cst_tensor_free(o->norm);
@@ -128,15 +137,27 @@ cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, con
     return CST_OK;
 }
 
+static cst_status sum_squares(cst_optim *o, int param)
+{
+    cst_model *M = o->model;
+    if (!M->g[param] || o->summed[param]) return CST_OK;
+    o->summed[param] = 1;
+    return cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]);
+}
+
+cst_status cst_optim_complete(void *optim, int layer)
+{
+    cst_optim *o = optim;
+    for (int i = 0; i < o->model->params; i++)
+        if (o->model->param[i].layer == layer) CST_TRY(sum_squares(o, i));
+    return CST_OK;
+}
+
 static cst_status compute_norm(cst_optim *o)
 {
     cst_model *M = o->model;
-    int64_t at = 0;
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
-        CST_TRY(cst_grad_norm_partial(M->mem, o->partial, at, M->g[i]));
-        at += cst_grad_norm_blocks(M->param[i].count);
-    }
+    for (int i = 0; i < M->params; i++) CST_TRY(sum_squares(o, i));
+    memset(o->summed, 0, (size_t)M->params);
     return cst_grad_norm_finish(M->mem, o->norm, o->partial, o->partials, (float)o->opt.clip);
 }
 

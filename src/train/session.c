@@ -283,6 +283,7 @@ cst_status cst_session_micro(cst_session *s, uint64_t index)
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
     cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->recompute, .scale = scale,
                   .accumulate = s->micros > 0};
+    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete, p.user = s->optim;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
     CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));
