@@ -93,6 +93,6 @@ cst_status cst_gemm(cst_mem *m, const cst_gemm_args *args)
     if (!g.ldc) g.ldc = g.n;
     if (!g.ldr) g.ldr = g.n;
     CST_TRY(check(&g));
-    CST_TRY(cst_gemm_choose(&how, cst_mem_device(m), &g, cst_mem_planning(m)));
+    CST_TRY(cst_gemm_choose(&how, cst_mem_device(m), &g, cst_mem_planning(m) && cst_mem_device(m)->context));
     return cst_gemm_run(m, &g, &how);
 }

@@ -351,7 +351,7 @@ static cst_status room_for_plan(const cst_mem *m, uint64_t *room)
 /* Once: a device's rates don't change. */
 static cst_status know_rates(cst_mem *m)
 {
-    if (m->rates_for != m->dev) CST_TRY(cst_measure_rates(m));
+    if (m->rates_for != m->dev && m->dev->context) CST_TRY(cst_measure_rates(m));
     m->rates_for = m->dev;
     m->trace->rates = m->rates;
     return CST_OK;
@@ -463,7 +463,7 @@ int cst_mem_planning(const cst_mem *m)
 
 cst_status cst_mem_finish(cst_mem *m)
 {
-    if (m->planning) return CST_OK;
+    if (m->planning || !m->dev->context) return CST_OK;
     cl_command_queue q[] = {m->dev->up, m->dev->compute, m->dev->down};
     cl_event end[3] = {NULL, NULL, NULL};
     cst_status st = CST_OK;

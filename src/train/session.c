@@ -214,20 +214,21 @@ static cst_status pin_products(cst_session *s)
     return cst_gemm_choices_pin(s->dev, s->o.products, "the checkpoint's \"matrix_products\"");
 }
 
+static cst_status check(const cst_session_options *o)
+{
+    if (o->batch < 1 || o->seq < 1 || o->accum < 1) return cst_fail(CST_USAGE, "batch, seq and accum must be 1 or more");
+    if (o->seq <= o->config.max_position_embeddings) return CST_OK;
+    return cst_fail(CST_USAGE, "sequences of %lld tokens (--seq): the model has positions for %lld tokens", (long long)o->seq,
+                    (long long)o->config.max_position_embeddings);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
     cst_status st;
     if (!s) return cst_fail(CST_NO_MEMORY, "session");
     s->o = *o;
-    if (o->batch < 1 || o->seq < 1 || o->accum < 1) {
-        st = cst_fail(CST_USAGE, "batch, seq and accum must be 1 or more");
-        goto fail;
-    }
-    if (o->seq > o->config.max_position_embeddings) {
-        st = cst_fail(CST_USAGE, "sequences of %lld tokens (--seq): the model has positions for %lld tokens", (long long)o->seq, (long long)o->config.max_position_embeddings);
-        goto fail;
-    }
+    CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
@@ -235,6 +236,27 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     CST_GO(place(s), fail);
     *out = s;
     return CST_OK;
+fail:
+    return cst_session_close(s, st);
+}
+
+cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
+{
+    cst_session *s = calloc(1, sizeof *s);
+    cst_status st;
+    if (!s) return cst_fail(CST_NO_MEMORY, "session");
+    s->o = *o;
+    s->o.pack = CST_PACK_NEVER;
+    CST_GO(check(o), fail);
+    if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
+    else CST_GO(cst_device_imagine(&s->dev, (uint64_t)1 << 50), fail);
+    CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
+    CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
+    CST_GO(dry_run(s, CST_PLACEMENT_RESIDENT, layers_of(s, o->recompute), o->accum), fail);
+    CST_GO(cst_trace_copy(out, cst_mem_trace(s->mem)), fail);
+    snprintf((*out)->about, sizeof (*out)->about, "%lld layers of %lld, batch %lld of %lld tokens, %d micro-batches, recompute %s",
+             (long long)o->config.num_hidden_layers, (long long)o->config.hidden_size, (long long)o->batch, (long long)o->seq, o->accum,
+             cst_recompute_name(o->recompute));
 fail:
     return cst_session_close(s, st);
 }

@@ -76,6 +76,10 @@ cst_status cst_session_start(cst_session *s);
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
 
+/* What a step of such a session does with memory, without doing it. o->device NULL: no device is needed, and o->device_mem
+ * isn't looked at; else the device's own scratch, chunks and rates. With recompute AUTO as with NONE. *out: cst_trace_free. */
+cst_status cst_session_trace(cst_trace **out, const cst_session_options *o);
+
 /* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro. micro:
  * forward and backward of the batch set in s->batch; the first one after begin overwrites the gradients, the others
  * add to them. index counts all micro-batches since the run's first. */
