@@ -204,10 +204,10 @@ static cst_status restore(cst_mem *m)
     cst_waits w = {.n = 0};
     cst_status st = CST_OK;
     for (cst_tensor *b = m->first; b; b = b->next) { /* first all that is in the way */
-        if (b->chunk || !cst_on_device(b) || b->fixed) continue;
+        if (b->chunk || !cst_on_device(b)) continue;
         const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
         if (s && s->slab == b->slab && s->offset == b->offset - m->guard) continue;
-        if (s && s->worthless) cst_block_discard(b);
+        if (s && s->worthless && !b->fixed) cst_block_discard(b);
         else CST_TRY(cst_block_evict(b, &moved));
     }
     CST_TRY(cst_fence_mark(m));
@@ -215,7 +215,7 @@ static cst_status restore(cst_mem *m)
         if (b->chunk || b->traced < 0 || cst_on_device(b)) continue;
         const cst_plan_start *s = &m->plan->start[b->traced];
         if (s->slab < 0) continue;
-        if (b->state == CST_TENSOR_HOST && !s->worthless) st = cst_block_upload(b, s->slab, s->offset, &placed);
+        if (b->state == CST_TENSOR_HOST && (!s->worthless || b->fixed)) st = cst_block_upload(b, s->slab, s->offset, &placed);
         else st = cst_block_place(b, s->slab, s->offset, &placed, &w);
         if (st == CST_OK && !placed) st = cst_fail(CST_STATE, "%s: its place at the beginning of an iteration is taken", b->name);
     }
