@@ -27,24 +27,26 @@ static cst_status one_step(cst_session *s, int32_t *ids, int64_t t, float *loss,
 }
 
 /* Steps as training runs them: one is enqueued while the one before it is computed. ms[t]: from the end of step t - 1 to
- * that of step t. */
+ * that of step t, by the device's clock where it has one: the host may be waiting elsewhere when a step ends. */
 static cst_status run_steps(cst_session *s, int32_t *ids, double *ms, int64_t warm, int64_t steps, int quiet)
 {
     float loss[2];
     cl_event done[2] = {NULL, NULL};
     double last = cst_now();
+    uint64_t end = 0, last_end = 0;
     cst_status st = CST_OK;
     for (int64_t t = 0; t <= warm + steps && st == CST_OK; t++) {
         char line[80];
         snprintf(line, sizeof line, "step %lld of %lld%s", (long long)(t + 1), (long long)(warm + steps), t < warm ? " (warm-up)" : "");
         if (!quiet && t < warm + steps) cst_status_line(line);
         if (t < warm + steps) CST_GO(one_step(s, ids, t, &loss[t % 2], &done[t % 2]), out);
-        if (t < warm) CST_GO(cst_mem_wait(&done[t % 2]), out);
+        if (t < warm) CST_GO(cst_mem_wait_time(&done[t % 2], &last_end), out);
         if (t < warm) last = cst_now();
         if (!t || t - 1 < warm) continue;
-        CST_GO(cst_mem_wait(&done[(t - 1) % 2]), out);
-        ms[t - 1 - warm] = (cst_now() - last) * 1e3;
+        CST_GO(cst_mem_wait_time(&done[(t - 1) % 2], &end), out);
+        ms[t - 1 - warm] = end > last_end && last_end ? 1e-6 * (double)(end - last_end) : (cst_now() - last) * 1e3;
         last = cst_now();
+        last_end = end;
         if (cst_interrupted()) st = cst_fail(CST_INTERRUPTED, "bench step");
     }
 out:
@@ -146,7 +148,7 @@ cst_status cst_cmd_bench_step(const cst_args *a)
     }
     CST_GO(cst_model_init(s->model, o.seed), out);
     CST_GO(cst_session_start(s), out);
-    if (s->placement == CST_PLACEMENT_AUTO) warm += 2; /* it is measured in the second and planned for again */
+    if (s->placement == CST_PLACEMENT_AUTO) warm += 3; /* the second and third are measured, then it plans again */
     CST_GO(run_steps(s, ids, ms, warm, steps, cst_args_flag(a, CST_OPTION_QUIET)), out);
     cst_status_line(NULL);
     cst_timing_from(&time, ms, (int)steps, 1);

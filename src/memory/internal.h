@@ -40,6 +40,7 @@ typedef struct cst_measure {
     cl_command_queue usual;  /* the compute queue, for which one that keeps times stands in; NULL: not measuring */
     cl_event (*mark)[2];     /* begin and end */
     int *parent;             /* the moment of the operator around it, -1: none */
+    int rounds;              /* iterations measured so far */
 } cst_measure;
 
 /* Where a recorded tensor is in the trace with chunks. */
@@ -153,7 +154,7 @@ void cst_step_forget(cst_tensor *t);   /* the tensor is going away */
 void cst_step_clear(cst_mem *m);
 cst_status cst_step_plan(cst_mem *m, uint64_t bytes); /* from the trace recorded */
 
-/* measure.c. An iteration begins: the second one is measured, then planned for again. */
+/* measure.c. An iteration begins: the second and third are measured, then planned for again. */
 cst_status cst_measure_step(cst_mem *m);
 void cst_measure_mark(cst_mem *m, int moment, int end); /* the commands of a moment begin, end */
 void cst_measure_stop(cst_mem *m);     /* without a result */

@@ -6,7 +6,9 @@
 #include "base/log.h"
 #include "memory/internal.h"
 
-/* --- operators: one iteration on a queue that keeps times ------------------------------------------------- */
+#define ROUNDS 2 /* iterations measured */
+
+/* --- operators: iterations on a queue that keeps times ------------------------------------------------- */
 
 static cst_status begin(cst_mem *m)
 {
@@ -38,22 +40,6 @@ void cst_measure_mark(cst_mem *m, int moment, int end)
     if (*e || clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e) != CL_SUCCESS) *e = NULL;
 }
 
-void cst_measure_stop(cst_mem *m)
-{
-    cst_measure *x = &m->measure;
-    if (x->usual) {
-        clFinish(m->dev->compute);
-        clReleaseCommandQueue(m->dev->compute);
-        m->dev->compute = x->usual;
-    }
-    for (int i = 0; x->mark && i < m->trace->moments; i++)
-        for (int k = 0; k < 2; k++)
-            if (x->mark[i][k]) clReleaseEvent(x->mark[i][k]);
-    free(x->mark);
-    free(x->parent);
-    memset(x, 0, sizeof *x);
-}
-
 static double time_of(cl_event e)
 {
     cl_ulong t = 0;
@@ -61,29 +47,49 @@ static double time_of(cl_event e)
     return 1e-9 * (double)t;
 }
 
-/* Each moment's time without that of operators inside it. 0: the device doesn't tell. */
-static int read_times(cst_mem *m)
+/* Time of the markers alone: what the shortest moment takes. */
+static double marker_time(const double *took, int n)
+{
+    double least = -1;
+    for (int k = 0; k < n; k++)
+        if (took[k] > 0 && (least < 0 || took[k] < least)) least = took[k];
+    return least < 0 ? 0 : least;
+}
+
+/* Each moment's time, without that of operators inside it, into took[]. 0: the device doesn't tell. */
+static int read_times(double *took, const cst_mem *m)
+{
+    const cst_measure *x = &m->measure;
+    int n = m->trace->moments;
+    double sum = 0;
+    for (int k = 0; k < n; k++) {
+        double from = time_of(x->mark[k][0]), to = time_of(x->mark[k][1]);
+        took[k] = from > 0 && to > from ? to - from : 0;
+        sum += took[k];
+    }
+    double marker = marker_time(took, n);
+    for (int k = n - 1; k >= 0; k--) { /* the inner ones come later: they are whole when they are subtracted */
+        if (x->parent[k] >= 0) took[x->parent[k]] -= took[k] + marker;
+        took[k] = took[k] > marker ? took[k] - marker : 0;
+    }
+    return sum > 0;
+}
+
+/* The shorter of two measurements: where the host was late, one is too long. */
+static void keep_times(cst_mem *m, const double *took)
 {
     cst_trace *t = m->trace;
-    double sum = 0, flops = 0, flop_seconds = 0;
+    double flops = 0, seconds = 0;
     for (int k = 0; k < t->moments; k++) {
-        double from = time_of(m->measure.mark[k][0]), to = time_of(m->measure.mark[k][1]);
-        t->moment[k].seconds = from > 0 && to > from ? to - from : 0;
-        sum += t->moment[k].seconds;
+        cst_trace_moment *o = &t->moment[k];
+        if (m->measure.rounds == 1 || took[k] < o->seconds) o->seconds = took[k];
     }
-    if (sum <= 0) {
-        for (int k = 0; k < t->moments; k++) t->moment[k].seconds = -1;
-        return 0;
-    }
-    for (int k = t->moments - 1; k >= 0; k--) { /* the inner ones come later: they are whole when they are subtracted */
+    for (int k = 0; k < t->moments; k++) {
+        if (m->measure.parent[k] < 0 && t->moment[k].flops > 0) flops += t->moment[k].flops;
         int p = m->measure.parent[k];
-        if (t->moment[k].flops > 0) flops += t->moment[k].flops, flop_seconds += t->moment[k].seconds;
-        if (p >= 0) t->moment[p].seconds -= t->moment[k].seconds;
+        if (t->moment[k].flops > 0 || (p >= 0 && t->moment[p].flops > 0)) seconds += t->moment[k].seconds;
     }
-    for (int k = 0; k < t->moments; k++)
-        if (t->moment[k].seconds < 0) t->moment[k].seconds = 0;
-    if (flop_seconds > 0) t->rates.flops = m->rates.flops = flops / flop_seconds;
-    return 1;
+    if (flops > 0 && seconds > 0) t->rates.flops = m->rates.flops = flops / seconds;
 }
 
 /* The same memory, a better plan. */
@@ -105,19 +111,54 @@ static cst_status plan_again(cst_mem *m)
     return CST_OK;
 }
 
+static void forget_marks(cst_mem *m)
+{
+    cst_measure *x = &m->measure;
+    for (int i = 0; x->mark && i < m->trace->moments; i++) {
+        for (int k = 0; k < 2; k++)
+            if (x->mark[i][k]) clReleaseEvent(x->mark[i][k]);
+        x->mark[i][0] = x->mark[i][1] = NULL;
+        x->parent[i] = -1;
+    }
+}
+
+void cst_measure_stop(cst_mem *m)
+{
+    cst_measure *x = &m->measure;
+    if (x->usual) {
+        clFinish(m->dev->compute);
+        clReleaseCommandQueue(m->dev->compute);
+        m->dev->compute = x->usual;
+    }
+    forget_marks(m);
+    free(x->mark);
+    free(x->parent);
+    memset(x, 0, sizeof *x);
+}
+
+/* After an iteration that was measured. */
+static cst_status collect(cst_mem *m)
+{
+    CST_TRY(cst_mem_finish(m));
+    double *took = malloc((size_t)m->trace->moments * sizeof *took), before = m->plan->seconds;
+    if (!took) return cst_fail(CST_NO_MEMORY, "measuring");
+    int good = m->on_plan && m->at == m->trace->moments && read_times(took, m);
+    if (good) m->measure.rounds++;
+    if (good) keep_times(m, took);
+    free(took);
+    forget_marks(m);
+    if (good && m->measure.rounds < ROUNDS) return CST_OK;
+    cst_measure_stop(m);
+    if (!good) return CST_OK;
+    CST_TRY(plan_again(m));
+    cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
+            1e3 * before, 1e3 * m->plan->compute_seconds);
+    return CST_OK;
+}
+
 cst_status cst_measure_step(cst_mem *m)
 {
-    if (m->measure.usual) {
-        CST_TRY(cst_mem_finish(m));
-        int whole = m->on_plan && m->at == m->trace->moments && read_times(m);
-        cst_measure_stop(m);
-        if (!whole) return CST_OK;
-        double before = m->plan->seconds;
-        CST_TRY(plan_again(m));
-        cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
-                1e3 * before, 1e3 * m->plan->compute_seconds);
-        return CST_OK;
-    }
+    if (m->measure.usual) return collect(m);
     return m->stats.iterations == 1 && !m->measured ? begin(m) : CST_OK;
 }
 
