@@ -97,6 +97,8 @@ typedef enum cst_option_kind {
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
+    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, "1", IN_STEP,                                                                 \
+      "with --placement static: part of the parameters (0 to 1) whose optimizer state is on the host")                            \
     X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                       \
       "most host memory for what isn't on the device (placement auto); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                   \

@@ -16,6 +16,7 @@ typedef struct piece {
 
 struct cst_host_optim {
     cst_model *model;
+    const unsigned char *chosen; /* [params] */
     float *w, *m1, *m2;          /* all trained parameters, one after the other */
     float *slot[SLOTS];          /* gradients that came down */
     cl_event came[SLOTS];
@@ -23,21 +24,21 @@ struct cst_host_optim {
     size_t pieces;
 };
 
-/* Elements of parameter i that change: none when it is frozen. */
-static size_t trained(const cst_model *M, int i)
+/* Elements of parameter i whose state is here. */
+static size_t ours(const cst_host_optim *h, int i)
 {
-    return M->g[i] ? (size_t)M->param[i].count : 0;
+    return h->model->g[i] && h->chosen[i] ? (size_t)h->model->param[i].count : 0;
 }
 
 static cst_status cut(cst_host_optim *h)
 {
     cst_model *M = h->model;
     size_t n = 0, at = 0;
-    for (int i = 0; i < M->params; i++) n += (trained(M, i) + PIECE - 1) / PIECE;
+    for (int i = 0; i < M->params; i++) n += (ours(h, i) + PIECE - 1) / PIECE;
     h->list = calloc(n, sizeof *h->list);
     if (!h->list) return cst_fail(CST_NO_MEMORY, "optimizer");
     for (int i = 0; i < M->params; i++) {
-        size_t count = trained(M, i);
+        size_t count = ours(h, i);
         for (size_t first = 0; first < count; first += PIECE) {
             size_t c = count - first < PIECE ? count - first : PIECE;
             h->list[h->pieces++] = (piece){i, first, c, at + first, NULL};
@@ -47,22 +48,23 @@ static cst_status cut(cst_host_optim *h)
     return CST_OK;
 }
 
-cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M)
+cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M, const unsigned char *chosen)
 {
     cst_host_optim *h = calloc(1, sizeof *h);
     size_t n = 0, at = 0;
     cst_status st;
     if (!h) return cst_fail(CST_NO_MEMORY, "optimizer");
     h->model = M;
-    for (int i = 0; i < M->params; i++) n += trained(M, i);
+    h->chosen = chosen;
+    for (int i = 0; i < M->params; i++) n += ours(h, i);
     float **arrays[] = {&h->w, &h->m1, &h->m2};
     for (int i = 0; i < 3; i++) CST_GO(cst_host_alloc((void **)arrays[i], M->mem, n * sizeof(float)), fail);
     for (int i = 0; i < SLOTS; i++) CST_GO(cst_host_alloc((void **)&h->slot[i], M->mem, (n < PIECE ? n : PIECE) * sizeof(float)), fail);
     CST_GO(cut(h), fail);
     for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
+        if (!ours(h, i)) continue;
         CST_GO(cst_tensor_read(M->w[i], 0, h->w + at, M->w[i]->bytes), fail);
-        at += trained(M, i);
+        at += ours(h, i);
     }
     *out = h;
     return CST_OK;
@@ -90,8 +92,7 @@ void cst_host_optim_free(cst_host_optim *h)
 float *cst_host_optim_moment(cst_host_optim *h, int which, int param)
 {
     size_t at = 0;
-    for (int i = 0; i < param; i++)
-        if (h->model->g[i]) at += (size_t)h->model->param[i].count;
+    for (int i = 0; i < param; i++) at += ours(h, i);
     return (which ? h->m2 : h->m1) + at;
 }
 

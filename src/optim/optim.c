@@ -21,9 +21,10 @@ typedef struct piece {
 struct cst_optim {
     cst_model *model;
     cst_optim_options opt;
-    piece *list;                  /* by parameter, none of frozen ones; NULL with state on the host */
+    piece *list;                  /* state on the device, by parameter; none of frozen ones */
     int pieces;
-    cst_host_optim *host;         /* state on the host, or NULL */
+    cst_host_optim *host;         /* the rest's state, or NULL */
+    unsigned char *on_host;       /* [params] */
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
     int64_t partials;
     int64_t *partial_at;          /* [params] each one's first */
@@ -40,11 +41,11 @@ static cst_status make_moments(cst_optim *o)
     cst_model *M = o->model;
     int64_t n = 0;
     for (int i = 0; i < M->params; i++)
-        if (M->g[i]) n += (M->param[i].count + PIECE - 1) / PIECE;
+        if (M->g[i] && !o->on_host[i]) n += (M->param[i].count + PIECE - 1) / PIECE;
     o->list = calloc((size_t)n + 1, sizeof *o->list);
     if (!o->list) return cst_fail(CST_NO_MEMORY, "optimizer");
     for (int i = 0; i < M->params; i++)
-        for (int64_t first = 0; M->g[i] && first < M->param[i].count; first += PIECE) {
+        for (int64_t first = 0; M->g[i] && !o->on_host[i] && first < M->param[i].count; first += PIECE) {
             const cst_param *p = &M->param[i];
             int64_t count = p->count - first < PIECE ? p->count - first : PIECE;
             piece *x = &o->list[o->pieces++];
@@ -54,6 +55,22 @@ static cst_status make_moments(cst_optim *o)
                 CST_TRY(cst_tensor_place(x->m[k]));
             }
         }
+    return CST_OK;
+}
+
+static cst_status choose_sides(cst_optim *o)
+{
+    const cst_model *M = o->model;
+    double all = 0, before = 0;
+    o->on_host = calloc((size_t)M->params + 1, 1);
+    if (!o->on_host) return cst_fail(CST_NO_MEMORY, "optimizer");
+    for (int i = 0; i < M->params; i++)
+        if (M->g[i]) all += (double)M->param[i].count;
+    for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
+        o->on_host[i] = before < o->opt.host_share * all;
+        before += (double)M->param[i].count;
+    }
     return CST_OK;
 }
 
@@ -77,7 +94,8 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     cst_tensor_fix(o->norm);
     CST_GO(cst_tensor_place(o->partial), fail);
     CST_GO(cst_tensor_place(o->norm), fail);
-    if (!opt->on_host) CST_GO(make_moments(o), fail);
+    CST_GO(choose_sides(o), fail);
+    CST_GO(make_moments(o), fail);
     *out = o;
     return CST_OK;
 fail:
@@ -91,6 +109,7 @@ void cst_optim_free(cst_optim *o)
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) cst_tensor_free(o->list[i].m[k]);
     free(o->list);
+    free(o->on_host);
     free(o->partial_at);
     free(o->summed);
     cst_host_optim_free(o->host);
@@ -101,7 +120,7 @@ void cst_optim_free(cst_optim *o)
 
 cst_status cst_optim_start(cst_optim *o)
 {
-    if (o->opt.on_host) return cst_host_optim_create(&o->host, o->model);
+    if (o->opt.host_share > 0) CST_TRY(cst_host_optim_create(&o->host, o->model, o->on_host));
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) CST_TRY(cst_fill(o->model->mem, o->list[i].m[k], 0));
     return CST_OK;
@@ -119,7 +138,7 @@ static int64_t common(const piece *x, int param, int64_t first, int64_t count, i
 
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count)
 {
-    if (o->opt.on_host) memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
+    if (o->on_host[param]) memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
     for (int i = 0; i < o->pieces; i++) {
         int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
         if (n) CST_TRY(cst_tensor_read(o->list[i].m[which], (size_t)from * sizeof *dst, dst + at, (size_t)n * sizeof *dst));
@@ -129,7 +148,7 @@ cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, floa
 
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count)
 {
-    if (o->opt.on_host) memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
+    if (o->on_host[param]) memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
     for (int i = 0; i < o->pieces; i++) {
         int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
         if (n) CST_TRY(cst_tensor_write(o->list[i].m[which], (size_t)from * sizeof *src, src + at, (size_t)n * sizeof *src));
@@ -167,19 +186,15 @@ static cst_status update(cst_optim *o, double lr, int64_t t)
     cst_adamw_step s = {.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
                         .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
     CST_TRY(compute_norm(o));
-    if (o->opt.on_host) {
-        float result[4] = {0, 0, 0, 0};
-        if (cst_mem_planning(M->mem)) return CST_OK;
-        CST_TRY(cst_tensor_read(o->norm, 0, result, sizeof result));
-        if (result[2] == 0) return CST_OK;
-        return cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
-    }
     for (int i = 0; i < o->pieces; i++) {
         const piece *x = &o->list[i];
         s.weight_decay = M->param[x->param].decay ? o->opt.weight_decay : 0;
         CST_TRY(cst_adamw(M->mem, M->w[x->param], M->g[x->param], x->first, x->m[0], x->m[1], o->norm, &s));
     }
-    return CST_OK;
+    if (!o->host || cst_mem_planning(M->mem)) return CST_OK;
+    float result[4] = {0, 0, 0, 0};
+    CST_TRY(cst_tensor_read(o->norm, 0, result, sizeof result));
+    return result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
 }
 
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)

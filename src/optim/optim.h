@@ -1,5 +1,6 @@
 /* AdamW over a model's parameters, with clipping, its state on the device or on the host.
  *
+ * A part of the parameters, or all, can have their state on the host.
  * On the host there are fp32 master weights and both moments (12 bytes a parameter); gradients come down in
  * pieces, are applied by all host threads, and the new weights go up, pieces overlapping. On the device there
  * are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
@@ -14,7 +15,7 @@
 typedef struct cst_optim_options {
     double beta1, beta2, eps, weight_decay; /* decay only where cst_param.decay says so */
     double clip;                            /* largest global gradient norm; 0: no clipping */
-    int on_host;                            /* where master weights and moments live */
+    double host_share;                      /* part of the parameters, by elements and from the first on, whose state is on the host */
 } cst_optim_options;
 
 typedef struct cst_optim cst_optim;

@@ -57,7 +57,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     const cst_session_options *o = &s->o;
     int64_t n = o->batch * o->seq, one = 1;
     cst_optim_options optim = o->optim;
-    optim.on_host = placement == CST_PLACEMENT_STATIC;
+    optim.host_share = placement == CST_PLACEMENT_STATIC ? 1 - o->device_optim : 0;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, !o->forward_only, o->frozen));
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));

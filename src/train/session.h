@@ -42,7 +42,8 @@ typedef struct cst_session_options {
     int accum;               /* micro-batches a step */
     int with_optim;          /* 0: gradients only */
     int forward_only;        /* not even those: cst_model_evaluate is all that is planned for; needs with_optim 0 */
-    cst_optim_options optim; /* on_host is set by the placement */
+    cst_optim_options optim; /* host_share is set by the placement */
+    double device_optim;     /* part of the optimizer's state that placement STATIC leaves on the device: 0 to 1 */
     cst_placement placement;
     cst_pack pack;
     cst_recompute recompute;
