@@ -31,7 +31,7 @@ static void queueing(const cst_gaps *g, const clock_of *c, transfer *q, int n, i
     for (int k = 0; k < 2 * n; k++) {
         int round = k >= n, i = up ? n - 1 - k % n : k % n;
         double shift = (up ? -round : round) * c->begin[c->n], ready = when(c, q[i].moment) + shift;
-        double seconds = (double)g->t->tensor[g->gap[q[i].gap].tensor].bytes / rate, limit = 6 * seconds + 0.02 * c->begin[c->n];
+        double seconds = (double)g->t->tensor[g->gap[q[i].gap].tensor].bytes / rate, limit = 6 * seconds + 0.01 * c->begin[c->n];
         if (up) {
             if (busy > ready) busy = ready;
             if (ready - busy > limit) busy = ready - limit;
