@@ -94,7 +94,7 @@ static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
 /* Plans with transfers, of several lead times. least: places of the stays when all is given up that can be. */
 static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_stays *least)
 {
-    static const double factor[] = {1, 0.5, 1.5};
+    static const struct { double factor, queue; } lead[] = {{1, 0.03}, {1, 0.004}, {0.5, 0.001}};
     cst_prices prices = {0};
     uint8_t *keep = malloc((size_t)g->gaps + 1);
     cst_status st = CST_OK;
@@ -108,7 +108,7 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
     }
     for (int k = 0; k < 3 && (*best)->stall_seconds > 0.002 * (*best)->seconds; k++) {
         for (int i = 0; i < g->gaps; i++) g->gap[i].keep = keep[i];
-        CST_GO(cst_plan_leads(g, factor[k]), done);
+        CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
         CST_GO(attempt(best, g, bytes, &prices, 0), done);
     }
 done:

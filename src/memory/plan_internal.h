@@ -77,8 +77,9 @@ cst_status cst_plan_pack_best(cst_stays *y, cst_gaps *g, uint64_t limit);
 /* Keep paid gaps that were given up, where the earlier stay's place is free until the later one ends: bounded work. */
 cst_status cst_plan_rejoin(cst_stays *y, cst_gaps *g);
 
-/* tail and head of all paid gaps: `factor` times what their transfers need, those of the gaps given up now queueing. */
-cst_status cst_plan_leads(cst_gaps *g, double factor);
+/* tail and head of all paid gaps: `factor` times what their transfers need, queueing behind those of the gaps given up now,
+ * but for no longer than a few transfers and the part `queue` of an iteration. */
+cst_status cst_plan_leads(cst_gaps *g, double factor, double queue);
 
 /* Actions of placed stays. order: 0 uploads queue by deadline, 1 as soon as there is room. */
 cst_status cst_plan_actions(cst_plan **out, cst_stays *y, const cst_gaps *g, int order);

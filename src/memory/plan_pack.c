@@ -13,7 +13,10 @@ typedef struct placed {
     uint64_t begin, end;     /* of the slab */
     int start, moments;      /* 0 <= start < moments of the trace */
     int slab, stay;
+    int bucket, buckets;     /* those that it touches: so many from `bucket` on, around the end */
 } placed;
+
+typedef struct range { uint64_t begin, end; } range;
 
 typedef struct placed_list {
     placed *p;
@@ -24,11 +27,13 @@ typedef struct packer {
     const cst_trace *t;
     cst_gaps *g;
     cst_stays *y;
-    placed_list lasting, bucket[BUCKETS], found;
+    placed_list lasting, bucket[BUCKETS];
+    range *found;            /* [founds], room for twice `ranges` */
+    int founds, ranges;
     uint64_t *floor;         /* [slabs] below which all is always there */
     int *sorted, *urgent;    /* [stays' room]; urgent: failed so often, goes first */
     uint64_t limit;
-    int64_t work;            /* stays looked at */
+    int64_t work;            /* of rejoining: stays looked at */
 } packer;
 
 static int is_permanent(const cst_stay *s) { return s->in < 0; }
@@ -58,12 +63,26 @@ static void list_remove(placed_list *l, int stay)
         }
 }
 
-static placed place_of(const packer *k, int i)
+static int bucket_of(const packer *k, int moment) { return (int)((int64_t)(moment % k->t->moments) * BUCKETS / k->t->moments); }
+
+static void set_buckets(const packer *k, placed *p)
 {
-    const cst_stay *s = &k->y->s[i];
-    int n = k->t->moments, start = ((s->start % n) + n) % n;
-    return (placed){s->offset, s->offset + k->t->tensor[s->tensor].bytes, start, s->end - s->start + 1, s->slab, i};
+    int n = k->t->moments, last = p->start + p->moments - 1, b = bucket_of(k, last) + (last >= n ? BUCKETS : 0);
+    p->bucket = bucket_of(k, p->start);
+    p->buckets = p->moments >= n || b - p->bucket + 1 > BUCKETS ? BUCKETS : b - p->bucket + 1;
 }
+
+/* A stay at a place. */
+static placed placed_at(const packer *k, const cst_stay *s, int i)
+{
+    int n = k->t->moments, start = ((s->start % n) + n) % n;
+    placed p = {.begin = s->offset, .end = s->offset + k->t->tensor[s->tensor].bytes, .start = start, .moments = s->end - s->start + 1,
+                .slab = s->slab, .stay = i};
+    set_buckets(k, &p);
+    return p;
+}
+
+static placed place_of(const packer *k, int i) { return placed_at(k, &k->y->s[i], i); }
 
 static int meet(const packer *k, const placed *a, const placed *b)
 {
@@ -72,23 +91,10 @@ static int meet(const packer *k, const placed *a, const placed *b)
     return d < a->moments || k->t->moments - d < b->moments;
 }
 
-static int bucket_of(const packer *k, int moment) { return (int)((int64_t)(moment % k->t->moments) * BUCKETS / k->t->moments); }
-
-/* Buckets that a stay touches: count of them from *first on, around the end. */
-static int buckets_of(const packer *k, const placed *p, int *first)
-{
-    int n = k->t->moments, last = p->start + p->moments - 1, b = bucket_of(k, last);
-    *first = bucket_of(k, p->start);
-    if (p->moments >= n) return BUCKETS;
-    if (last >= n) b += BUCKETS;
-    return b - *first + 1 > BUCKETS ? BUCKETS : b - *first + 1;
-}
-
 static cst_status enter(packer *k, int i)
 {
     placed p = place_of(k, i);
-    int first, n = buckets_of(k, &p, &first);
-    if (n > LONG) {
+    if (p.buckets > LONG) {
         int lo = 0, hi = k->lasting.n;
         while (lo < hi) {
             int mid = (lo + hi) / 2;
@@ -97,8 +103,8 @@ static cst_status enter(packer *k, int i)
         }
         return list_add(&k->lasting, lo, &p);
     }
-    for (int b = 0; b < n; b++) {
-        placed_list *l = &k->bucket[(first + b) % BUCKETS];
+    for (int b = 0; b < p.buckets; b++) {
+        placed_list *l = &k->bucket[(p.bucket + b) % BUCKETS];
         CST_TRY(list_add(l, l->n, &p));
     }
     return CST_OK;
@@ -107,36 +113,50 @@ static cst_status enter(packer *k, int i)
 static void take_out(packer *k, int i)
 {
     placed p = place_of(k, i);
-    int first, n = buckets_of(k, &p, &first);
-    if (n > LONG) list_remove(&k->lasting, i);
+    if (p.buckets > LONG) list_remove(&k->lasting, i);
     else
-        for (int b = 0; b < n; b++) list_remove(&k->bucket[(first + b) % BUCKETS], i);
+        for (int b = 0; b < p.buckets; b++) list_remove(&k->bucket[(p.bucket + b) % BUCKETS], i);
 }
 
-static int by_begin(const void *a, const void *b)
+/* Sort ranges by where they begin: in merges, for there are millions of short lists. */
+static void sort_ranges(range *r, range *other, int n)
 {
-    const placed *x = a, *y = b;
-    return (x->begin > y->begin) - (x->begin < y->begin);
+    for (int i = 0; i < n; i += 8)
+        for (int j = i + 1; j < n && j < i + 8; j++) {
+            range one = r[j];
+            int at = j;
+            for (; at > i && r[at - 1].begin > one.begin; at--) r[at] = r[at - 1];
+            r[at] = one;
+        }
+    for (int width = 8; width < n; width *= 2) {
+        for (int i = 0; i < n; i += 2 * width) {
+            int mid = i + width < n ? i + width : n, end = i + 2 * width < n ? i + 2 * width : n;
+            for (int a = i, b = mid, at = i; at < end; at++) other[at] = b == end || (a < mid && r[a].begin <= r[b].begin) ? r[a++] : r[b++];
+        }
+        memcpy(r, other, (size_t)n * sizeof *r);
+    }
 }
 
-/* found: the short stays of a slab that meet p, by offset. Those in several buckets are there once: each is taken from the
- * first bucket that both touch. */
+/* found: the short stays of a slab that meet p, by offset. Each is taken from the first bucket that both touch. */
 static cst_status find_short(packer *k, const placed *p, int slab)
 {
-    int first, n = buckets_of(k, p, &first);
-    k->found.n = 0;
-    for (int b = 0; b < n; b++) {
-        const placed_list *l = &k->bucket[(first + b) % BUCKETS];
-        k->work += l->n;
-        for (int i = 0; i < l->n; i++) {
-            int own;
-            if (l->p[i].slab != slab || !meet(k, p, &l->p[i])) continue;
-            buckets_of(k, &l->p[i], &own);
-            if (b && own != (first + b) % BUCKETS) continue; /* met in an earlier bucket */
-            CST_TRY(list_add(&k->found, k->found.n, &l->p[i]));
-        }
+    int most = 0;
+    for (int b = 0; b < p->buckets; b++) most += k->bucket[(p->bucket + b) % BUCKETS].n;
+    if (most > k->ranges) {
+        range *r = realloc(k->found, 4 * (size_t)most * sizeof *r);
+        if (!r) return cst_fail(CST_NO_MEMORY, "plan");
+        k->found = r;
+        k->ranges = 2 * most; /* and as many to sort with */
     }
-    if (k->found.n > 1) qsort(k->found.p, (size_t)k->found.n, sizeof *k->found.p, by_begin);
+    k->founds = 0;
+    for (int b = 0; b < p->buckets; b++) {
+        int at = (p->bucket + b) % BUCKETS;
+        const placed_list *l = &k->bucket[at];
+        for (int i = 0; i < l->n; i++)
+            if (l->p[i].slab == slab && (!b || l->p[i].bucket == at) && meet(k, p, &l->p[i]))
+                k->found[k->founds++] = (range){l->p[i].begin, l->p[i].end};
+    }
+    sort_ranges(k->found, k->found + k->ranges, k->founds);
     return CST_OK;
 }
 
@@ -146,17 +166,15 @@ static cst_status lowest(packer *k, const placed *p, int slab, uint64_t bytes, u
     uint64_t at = k->floor[slab];
     int i = 0, j = 0;
     CST_TRY(find_short(k, p, slab));
-    k->work += k->lasting.n;
     for (;;) {
-        while (i < k->lasting.n && (k->lasting.p[i].slab != slab || k->lasting.p[i].end <= at || !meet(k, p, &k->lasting.p[i]))) i++;
-        const placed *a = i < k->lasting.n ? &k->lasting.p[i] : NULL, *b = j < k->found.n ? &k->found.p[j] : NULL;
-        if (a && (!b || a->begin <= b->begin)) i++;
-        else if (b) {
-            a = b;
-            j++;
-        } else break;
-        if (a->begin >= at + bytes) break;
-        if (a->end > at) at = a->end;
+        const placed_list *l = &k->lasting;
+        range next = {UINT64_MAX, 0};
+        while (i < l->n && (l->p[i].slab != slab || l->p[i].end <= at || !meet(k, p, &l->p[i]))) i++;
+        if (i < l->n) next = (range){l->p[i].begin, l->p[i].end};
+        if (j < k->founds && k->found[j].begin < next.begin) next = k->found[j++];
+        else i++;
+        if (next.begin >= at + bytes) break;
+        if (next.end > at) at = next.end;
     }
     *offset = at;
     return CST_OK;
@@ -213,9 +231,8 @@ static cst_status sort_stays(packer *k, int order)
     if (!q) return cst_fail(CST_NO_MEMORY, "plan");
     for (int i = 0; i < y->n; i++) {
         const cst_stay *s = &y->s[i];
-        double b = (double)k->t->tensor[s->tensor].bytes, n = s->end - s->start + 1;
-        int lasts = n * BUCKETS > (double)LONG * k->t->moments;
-        double key = order == 0 ? b + (lasts ? 1e18 : 0) : order == 1 ? b * n : order == 2 ? b : order == 3 ? n + b * 1e-14 : -s->start;
+        double b = (double)k->t->tensor[s->tensor].bytes, part = (double)(s->end - s->start + 1) / k->t->moments;
+        double key = order == 0 ? b + 0.9 * part : order == 1 ? b * part : order == 2 ? part + 1e-14 * b : -s->start;
         q[i] = (keyed){key, is_permanent(s) ? 1 << 30 : k->urgent[i], i};
     }
     qsort(q, (size_t)y->n, sizeof *q, by_key);
@@ -254,7 +271,7 @@ static void packer_free(packer *k)
 {
     for (int b = 0; b < BUCKETS; b++) free(k->bucket[b].p);
     free(k->lasting.p);
-    free(k->found.p);
+    free(k->found);
     free(k->floor);
     free(k->sorted);
     free(k->urgent);
@@ -345,7 +362,7 @@ static cst_status place_permanent(packer *k, int *fits)
 
 cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, int *fits)
 {
-    enum { ROUNDS = 4 };
+    enum { ROUNDS = 6 };
     packer k;
     cst_status st = packer_make(&k, y, g, limit);
     *fits = 0;
@@ -354,7 +371,7 @@ cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, i
         *fits = 1;
         CST_GO(sort_stays(&k, order), done);
         CST_GO(place_permanent(&k, fits), done);
-        for (int i = 0, n = y->n; i < n; i++)
+        for (int i = 0, n = y->n; i < n && *fits; i++)
             if (!is_permanent(&y->s[k.sorted[i]])) CST_GO(place_or_split(&k, k.sorted[i], fits), done);
     }
 done:
@@ -376,7 +393,7 @@ static void hurry(packer *k)
 
 cst_status cst_plan_pack_best(cst_stays *y, cst_gaps *g, uint64_t limit)
 {
-    enum { ORDERS = 5 };
+    enum { ORDERS = 4 };
     int rounds = 4000 / (y->n + 20);
     if (rounds > 60) rounds = 60;
     if (rounds < 3) rounds = 3;
@@ -421,14 +438,13 @@ done:
 /* Whether nothing but stays a and b is in p's range of its slab while p lasts. */
 static int is_free(packer *k, const placed *p, int a, int b)
 {
-    int first, n = buckets_of(k, p, &first);
     k->work += k->lasting.n;
     for (int i = 0; i < k->lasting.n; i++) {
         const placed *q = &k->lasting.p[i];
         if (q->slab == p->slab && q->begin < p->end && q->end > p->begin && q->stay != a && q->stay != b && meet(k, p, q)) return 0;
     }
-    for (int j = 0; j < n; j++) {
-        const placed_list *l = &k->bucket[(first + j) % BUCKETS];
+    for (int j = 0; j < p->buckets; j++) {
+        const placed_list *l = &k->bucket[(p->bucket + j) % BUCKETS];
         k->work += l->n;
         for (int i = 0; i < l->n; i++) {
             const placed *q = &l->p[i];
@@ -451,10 +467,9 @@ static cst_status join(packer *k, int i, int a, int b, int *joined)
     if (whole.end - whole.start >= n) return CST_OK;
     for (int try = 0; try < 2 && !*joined; try++) {
         const cst_stay *home = try ? r : s;
-        uint64_t bytes = k->t->tensor[s->tensor].bytes;
         whole.slab = home->slab;
         whole.offset = home->offset;
-        placed p = {whole.offset, whole.offset + bytes, (whole.start + n) % n, whole.end - whole.start + 1, whole.slab, a};
+        placed p = placed_at(k, &whole, a);
         *joined = is_free(k, &p, a, b);
     }
     if (!*joined) return CST_OK;

@@ -37,6 +37,7 @@ typedef struct selection {
     int *sorted;             /* [n] */
     int *removed;            /* [2 n + 8] log of a step of the search: ~i put in, i taken out */
     int removals;
+    int64_t work;            /* of the search: candidates and slots looked at */
     uint64_t random;
 } selection;
 
@@ -177,29 +178,38 @@ static cst_status selection_alloc(selection *s, const cst_gaps *g)
     return cst_fail(CST_NO_MEMORY, "plan");
 }
 
-/* Lead times take what is left beside the uses; they end where it isn't enough. used[m] becomes uses and leads. */
-static void fit_leads(cst_gaps *g, uint64_t *used, uint64_t capacity)
+/* Lead times take what is left beside the uses, a part of each gap's at a time; they end where it isn't enough. used[m]
+ * becomes uses and leads. */
+static cst_status fit_leads(cst_gaps *g, uint64_t *used, uint64_t capacity)
 {
+    enum { PARTS = 4 };
     int n = g->t->moments;
-    memcpy(used, g->use, (size_t)n * sizeof *used);
+    struct lead { int head, tail; } *want = malloc(((size_t)g->gaps + 1) * sizeof *want);
+    if (!want) return cst_fail(CST_NO_MEMORY, "plan");
     for (int i = 0; i < g->gaps; i++) {
-        cst_gap *a = &g->gap[i];
-        uint64_t b = g->t->tensor[a->tensor].bytes;
-        int span = a->to - a->from - 1, tail = 0, head = 0;
-        if (!a->paid) continue;
-        for (; head < a->head && head < span; head++) {
-            uint64_t *u = &used[(a->to - 1 - head) % n];
-            if (*u + b > capacity) break;
-            *u += b;
-        }
-        for (; tail < a->tail && tail + head < span; tail++) {
-            uint64_t *u = &used[(a->from + 1 + tail) % n];
-            if (*u + b > capacity) break;
-            *u += b;
-        }
-        a->head = head;
-        a->tail = tail;
+        want[i] = (struct lead){g->gap[i].head, g->gap[i].tail};
+        g->gap[i].head = g->gap[i].tail = 0;
     }
+    memcpy(used, g->use, (size_t)n * sizeof *used);
+    for (int part = 1; part <= PARTS; part++)
+        for (int i = 0; i < g->gaps; i++) {
+            cst_gap *a = &g->gap[i];
+            uint64_t b = g->t->tensor[a->tensor].bytes;
+            int span = a->to - a->from - 1;
+            if (!a->paid) continue;
+            for (int most = (want[i].head * part + PARTS - 1) / PARTS; a->head < most && a->head + a->tail < span; a->head++) {
+                uint64_t *u = &used[(a->to - 1 - a->head) % n];
+                if (*u + b > capacity) break;
+                *u += b;
+            }
+            for (int most = (want[i].tail * part + PARTS - 1) / PARTS; a->tail < most && a->tail + a->head < span; a->tail++) {
+                uint64_t *u = &used[(a->from + 1 + a->tail) % n];
+                if (*u + b > capacity) break;
+                *u += b;
+            }
+        }
+    free(want);
+    return CST_OK;
 }
 
 /* Slots: moments that would be over-full if all gaps were kept, neighbours joined where no gap begins or ends between. */
@@ -291,8 +301,8 @@ static cst_status selection_make(selection *s, cst_gaps *g, uint64_t capacity)
     if (!used) return cst_fail(CST_NO_MEMORY, "plan");
     cst_status st = selection_alloc(s, g);
     if (st == CST_OK) {
-        fit_leads(g, used, capacity);
-        st = make_slots(s, g, used, capacity);
+        st = fit_leads(g, used, capacity);
+        if (st == CST_OK) st = make_slots(s, g, used, capacity);
         if (st != CST_OK) selection_free(s);
     }
     free(used);
@@ -481,6 +491,7 @@ static int make_way(selection *s, int in, double noise)
         }
         if (out < 0 || s->removals >= 2 * s->n - 4) return 0;
         change(s, out, 0);
+        s->work += s->n;
     }
     return 1;
 }
@@ -524,6 +535,7 @@ static int64_t search_step(selection *s, int64_t before, double noise)
         if (i < 0 || s->c[i].keep || (k < s->n && (i == out[0] || i == out[1]))) continue;
         if (least(s, &s->c[i]) >= s->c[i].bytes) change(s, i, 1);
     }
+    s->work += 3 * s->n + s->slots;
     int64_t now = moved(s);
     if (now <= before) return now;
     undo(s);
@@ -562,12 +574,12 @@ static void store_prices(const selection *s, cst_prices *p, int moments)
     }
 }
 
-/* Steps that a search may take: each looks at all candidates a few times. */
-static int search_steps(const selection *s, int effort)
+/* Improve a selection that moves so many bytes. */
+static void search(selection *s, int64_t now, int effort)
 {
-    static const int work[] = {100000, 400000, 3000000};
-    int steps = work[effort] / (s->n + 20);
-    return steps > 400 * (effort + 1) ? 400 * (effort + 1) : steps;
+    static const struct { int64_t work; int steps; } most[] = {{300000, 60}, {1000000, 300}, {4000000, 1200}};
+    s->work = 0;
+    for (int k = 0; k < most[effort].steps && s->work < most[effort].work && now > s->settled; k++) now = search_step(s, now, k % 3 ? 1.5 : 0.2);
 }
 
 cst_status cst_plan_select(cst_gaps *g, uint64_t capacity, cst_prices *p, int effort)
@@ -595,7 +607,7 @@ cst_status cst_plan_select(cst_gaps *g, uint64_t capacity, cst_prices *p, int ef
             recall(&s, kept);
             second = first;
         }
-        for (int k = 0, n = search_steps(&s, effort); k < n; k++) second = search_step(&s, second, k % 3 ? 1.5 : 0.2);
+        search(&s, second, effort);
         for (int i = 0; i < s.n; i++) g->gap[s.c[i].gap].keep = s.c[i].keep;
     }
     free(kept);

@@ -22,31 +22,26 @@ static int by_moment(const void *a, const void *b)
     return x->moment != y->moment ? x->moment - y->moment : x->gap - y->gap;
 }
 
-/* How long gaps given up wait for their queue: transfers of one direction in order of moments. Downloads look ahead from the
- * use before, uploads back from the use after. */
-static void queueing(const cst_gaps *g, const clock_of *c, transfer *q, int n, int up, double rate)
+/* How long gaps wait for their transfers: those of one direction in order of moments, downloads looking ahead from the use
+ * before, uploads back from the use after. Gaps kept would wait as long, but nobody waits for them. */
+static void queueing(const cst_gaps *g, const clock_of *c, transfer *q, int n, int up, double rate, double ahead_most)
 {
-    double busy = up ? 1e300 : -1e300;
+    double busy = up ? 1e300 : -1e300, cycle = c->begin[c->n];
     qsort(q, (size_t)n, sizeof *q, by_moment);
     for (int k = 0; k < 2 * n; k++) {
         int round = k >= n, i = up ? n - 1 - k % n : k % n;
-        double shift = (up ? -round : round) * c->begin[c->n], ready = when(c, q[i].moment) + shift;
-        double seconds = (double)g->t->tensor[g->gap[q[i].gap].tensor].bytes / rate, limit = 6 * seconds + 0.02 * c->begin[c->n];
-        if (up) {
-            if (busy > ready) busy = ready;
-            if (ready - busy > limit) busy = ready - limit;
-            busy -= seconds;
-            q[i].wait = ready - busy;
-        } else {
-            if (busy < ready) busy = ready;
-            if (busy - ready > limit) busy = ready + limit;
-            busy += seconds;
-            q[i].wait = busy - ready;
-        }
+        const cst_gap *a = &g->gap[q[i].gap];
+        double ready = when(c, q[i].moment) + (up ? -round : round) * cycle;
+        double seconds = (double)g->t->tensor[a->tensor].bytes / rate, limit = 6 * seconds + ahead_most * cycle;
+        /* Time runs backwards for uploads. */
+        double ahead = up ? ready - busy : busy - ready;
+        ahead = ahead < 0 ? 0 : ahead > limit ? limit : ahead;
+        q[i].wait = ahead + seconds;
+        if (!a->keep) busy = up ? ready - q[i].wait : ready + q[i].wait;
     }
 }
 
-cst_status cst_plan_leads(cst_gaps *g, double factor)
+cst_status cst_plan_leads(cst_gaps *g, double factor, double queue)
 {
     const cst_trace *t = g->t;
     clock_of c = {malloc(((size_t)t->moments + 1) * sizeof *c.begin), t->moments};
@@ -61,13 +56,10 @@ cst_status cst_plan_leads(cst_gaps *g, double factor)
         int n = 0;
         for (int i = 0; i < g->gaps; i++) {
             const cst_gap *a = &g->gap[i];
-            int downloads = g->download[a->group] > 0;
-            wait[up][i] = a->paid && (up || downloads) ? (double)t->tensor[a->tensor].bytes / rate : 0;
-            /* A group's download is its first one's: the others' leave at once. */
-            if (a->paid && !a->keep && (up || (downloads && g->changes[i]))) q[n++] = (transfer){i, (up ? a->to : a->from + 1) % t->moments, 0};
-            if (a->paid && !up && !g->changes[i]) wait[up][i] = 0;
+            /* A group's download is that of the gap after the change: the others leave at once. */
+            if (a->paid && (up || g->changes[i])) q[n++] = (transfer){i, (up ? a->to : a->from + 1) % t->moments, 0};
         }
-        queueing(g, &c, q, n, up, rate);
+        queueing(g, &c, q, n, up, rate, queue);
         for (int k = 0; k < n; k++) wait[up][q[k].gap] = q[k].wait;
     }
     for (int i = 0; i < g->gaps; i++) {
