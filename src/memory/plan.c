@@ -94,7 +94,8 @@ static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
 /* Plans with transfers, of several lead times. least: places of the stays when all is given up that can be. */
 static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_stays *least)
 {
-    static const struct { double factor, queue; } lead[] = {{1, 0.03}, {1, 0.004}, {0.5, 0.001}};
+    enum { TURNS = 4 }; /* a selection changes the queues that the next one's lead times come from */
+    static const struct { double factor, queue; } lead[] = {{1, 0.25}, {1, 0.08}, {1, 0.02}, {0.5, 0.004}};
     cst_prices prices = {0};
     uint8_t *keep = malloc((size_t)g->gaps + 1);
     cst_status st = CST_OK;
@@ -106,10 +107,12 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
         keep_all(g, 0);
         CST_GO(finish(best, least, g), done);
     }
-    for (int k = 0; k < 3 && (*best)->stall_seconds > 0.002 * (*best)->seconds; k++) {
+    for (int k = 0; k < 4 && (*best)->stall_seconds > 0.005 * (*best)->seconds; k++) {
         for (int i = 0; i < g->gaps; i++) g->gap[i].keep = keep[i];
-        CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
-        CST_GO(attempt(best, g, bytes, &prices, 0), done);
+        for (int turn = 0; turn < TURNS && (*best)->stall_seconds > 0.005 * (*best)->seconds; turn++) {
+            CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
+            CST_GO(attempt(best, g, bytes, &prices, 0), done);
+        }
     }
 done:
     free(prices.moment);

@@ -232,7 +232,7 @@ static cst_status sort_stays(packer *k, int order)
     for (int i = 0; i < y->n; i++) {
         const cst_stay *s = &y->s[i];
         double b = (double)k->t->tensor[s->tensor].bytes, part = (double)(s->end - s->start + 1) / k->t->moments;
-        double key = order == 0 ? b + 0.9 * part : order == 1 ? b * part : order == 2 ? part + 1e-14 * b : -s->start;
+        double key = order == 0 ? b + (part * BUCKETS > LONG ? 1e18 : 0) : order == 4 ? b + 0.9 * part : order == 1 ? b * part : order == 2 ? part + 1e-14 * b : -s->start;
         q[i] = (keyed){key, is_permanent(s) ? 1 << 30 : k->urgent[i], i};
     }
     qsort(q, (size_t)y->n, sizeof *q, by_key);
@@ -393,7 +393,7 @@ static void hurry(packer *k)
 
 cst_status cst_plan_pack_best(cst_stays *y, cst_gaps *g, uint64_t limit)
 {
-    enum { ORDERS = 4 };
+    enum { ORDERS = 5 };
     int rounds = 4000 / (y->n + 20);
     if (rounds > 60) rounds = 60;
     if (rounds < 3) rounds = 3;

@@ -41,6 +41,19 @@ static void queueing(const cst_gaps *g, const clock_of *c, transfer *q, int n, i
     }
 }
 
+/* Does giving this gap up cost a download? The first one given up after a change does; the others leave at once. */
+static int downloads(const cst_gaps *g, int i)
+{
+    int first = g->first[g->gap[i].tensor], n = g->first[g->gap[i].tensor + 1] - first;
+    if (!g->download[g->gap[i].group]) return 0;
+    for (int k = 0, j = i; k < n; k++) {
+        if (g->changes[j]) return 1;
+        j = first + (j - first + n - 1) % n;
+        if (g->gap[j].paid && !g->gap[j].keep) return 0;
+    }
+    return 1;
+}
+
 cst_status cst_plan_leads(cst_gaps *g, double factor, double queue)
 {
     const cst_trace *t = g->t;
@@ -56,8 +69,7 @@ cst_status cst_plan_leads(cst_gaps *g, double factor, double queue)
         int n = 0;
         for (int i = 0; i < g->gaps; i++) {
             const cst_gap *a = &g->gap[i];
-            /* A group's download is that of the gap after the change: the others leave at once. */
-            if (a->paid && (up || g->changes[i])) q[n++] = (transfer){i, (up ? a->to : a->from + 1) % t->moments, 0};
+            if (a->paid && (up || downloads(g, i))) q[n++] = (transfer){i, (up ? a->to : a->from + 1) % t->moments, 0};
         }
         queueing(g, &c, q, n, up, rate, queue);
         for (int k = 0; k < n; k++) wait[up][q[k].gap] = q[k].wait;
