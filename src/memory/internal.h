@@ -110,6 +110,7 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes);
 cst_status cst_mem_grow(cst_mem *m, size_t bytes);
 /* Slabs as the plan has them, in place of those there are: nothing may be on the device. */
 cst_status cst_mem_plan_slabs(cst_mem *m);
+cst_status cst_mem_other_slabs(cst_mem *m); /* step.c: move everything to the host, then that */
 
 /* tensor.c. Bytes a tensor takes in the arena: its own and its guards. */
 size_t cst_tensor_extent(const cst_tensor *t);

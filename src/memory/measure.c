@@ -92,23 +92,14 @@ static void keep_times(cst_mem *m, const double *took)
     if (flops > 0 && seconds > 0) t->rates.flops = m->rates.flops = flops / seconds;
 }
 
-/* The same memory, a better plan. */
+/* A better plan. Where its slabs aren't those there are, all of them are made anew: nothing is running between two
+ * iterations that have been measured. */
 static cst_status plan_again(cst_mem *m)
 {
-    uint64_t bytes = 0;
-    cst_plan *old = m->plan;
-    for (int i = 0; i < m->arena.slabs; i++) bytes += m->arena.slab[i].capacity;
-    m->plan = NULL;
-    cst_status st = cst_step_plan(m, bytes);
-    int fits = st == CST_OK && m->plan->slabs <= m->arena.slabs;
+    CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
+    int fits = m->plan->slabs <= m->arena.slabs;
     for (int i = 0; fits && i < m->plan->slabs; i++) fits = m->plan->slab[i] <= m->arena.slab[i].capacity;
-    if (fits) {
-        cst_plan_free(old);
-        return cst_host_room(m, m->plan->host_bytes);
-    }
-    if (st == CST_OK) cst_plan_free(m->plan);
-    m->plan = old; /* it still holds */
-    return CST_OK;
+    return fits ? cst_host_room(m, m->plan->host_bytes) : cst_mem_other_slabs(m);
 }
 
 static void forget_marks(cst_mem *m)

@@ -255,16 +255,21 @@ cst_status cst_step_plan(cst_mem *m, uint64_t bytes)
     return CST_OK;
 }
 
-/* A program that was recorded at work: its memory becomes the plan's. */
-static cst_status plan_after_recording(cst_mem *m)
+cst_status cst_mem_other_slabs(cst_mem *m)
 {
     int moved;
     for (cst_tensor *b = m->first; b; b = b->next)
         if (!b->chunk && cst_on_device(b)) CST_TRY(cst_block_evict(b, &moved));
     CST_TRY(cst_mem_finish(m));
+    return cst_mem_plan_slabs(m);
+}
+
+/* A program that was recorded at work: its memory becomes the plan's. */
+static cst_status plan_after_recording(cst_mem *m)
+{
     m->trace->scratch = m->scratch_bytes;
     CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
-    return cst_mem_plan_slabs(m);
+    return cst_mem_other_slabs(m);
 }
 
 cst_status cst_mem_step(cst_mem *m)
