@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 /* --- operators: one iteration on a queue that keeps times ------------------------------------------------- */
@@ -16,6 +17,7 @@ static cst_status begin(cst_mem *m)
     m->measured = 1;
     cl_command_queue q = clCreateCommandQueue(m->dev->context, m->dev->info.id, CL_QUEUE_PROFILING_ENABLE, &err);
     if (err != CL_SUCCESS) return CST_OK; /* then without */
+    x->marks = (int)n;
     x->mark = calloc(n, sizeof *x->mark);
     x->parent = malloc(n * sizeof *x->parent);
     cst_status st = x->mark && x->parent ? cst_mem_finish(m) : cst_fail(CST_NO_MEMORY, "measuring");
@@ -46,7 +48,7 @@ void cst_measure_stop(cst_mem *m)
         clReleaseCommandQueue(m->dev->compute);
         m->dev->compute = x->usual;
     }
-    for (int i = 0; x->mark && i < m->trace->moments; i++)
+    for (int i = 0; x->mark && i < x->marks; i++)
         for (int k = 0; k < 2; k++)
             if (x->mark[i][k]) clReleaseEvent(x->mark[i][k]);
     free(x->mark);
@@ -96,9 +98,9 @@ static cst_status plan_again(cst_mem *m)
     cst_status st = cst_step_plan(m, bytes);
     int fits = st == CST_OK && m->plan->slabs <= m->arena.slabs;
     for (int i = 0; fits && i < m->plan->slabs; i++) fits = m->plan->slab[i] <= m->arena.slab[i].capacity;
-    if (fits) {
+    if (fits && cst_host_room(m, m->plan->host_bytes) == CST_OK) {
         cst_plan_free(old);
-        return cst_host_room(m, m->plan->host_bytes);
+        return CST_OK;
     }
     if (st == CST_OK) cst_plan_free(m->plan);
     m->plan = old; /* it still holds */
@@ -109,16 +111,17 @@ cst_status cst_measure_step(cst_mem *m)
 {
     if (m->measure.usual) {
         CST_TRY(cst_mem_finish(m));
-        int whole = m->on_plan && m->at == m->trace->moments && read_times(m);
+        int whole = m->on_plan && m->at == m->trace->moments, known = whole && read_times(m);
         cst_measure_stop(m);
-        if (!whole) return CST_OK;
+        m->measured = whole;
+        if (!known) return CST_OK;
         double before = m->plan->seconds;
         CST_TRY(plan_again(m));
         cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
                 1e3 * before, 1e3 * m->plan->compute_seconds);
         return CST_OK;
     }
-    return m->stats.iterations == 1 && !m->measured ? begin(m) : CST_OK;
+    return m->plan_iterations++ && !m->measured ? begin(m) : CST_OK; /* not the first: it may bring everything up */
 }
 
 /* --- transfers --------------------------------------------------------------------------------------------- */
@@ -131,8 +134,10 @@ static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *hos
     for (int i = 0; i < TIMES; i++) {
         double t = cst_now();
         cl_int err = CL_SUCCESS;
-        if (up) err = clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL);
-        if (down && err == CL_SUCCESS) err = clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL);
+        if (up) err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES, clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL));
+        if (down && err == CL_SUCCESS)
+            err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                            clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL));
         CST_TRY(cst_cl(err, "transfer"));
         CST_TRY(cst_mem_finish(m));
         t = cst_now() - t;
@@ -167,7 +172,8 @@ cst_status cst_measure_rates(cst_mem *m)
     cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
             m->rates.both);
 out:
-    if (b) {
+    if (b) { /* after a failure something may still be running */
+        if (st != CST_OK) clFinish(m->dev->up), clFinish(m->dev->down);
         clReleaseMemObject(b);
         m->dev->released++;
         m->stats.reserved -= 2 * bytes;
