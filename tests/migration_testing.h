@@ -159,7 +159,7 @@ static inline cst_status toy_on_device(toy *y, const toy_op *o, const char *name
 {
     cl_event wait[32];
     cl_uint nwait = 0;
-    int own = o->c % 2;
+    int own = o->c % 2 && o->kind != TOY_NEST; /* what is nested comes first */
     if (!y->t[o->dst]) CST_TRY(toy_create(y, o->dst));
     if (o->kind == TOY_FILL) return cst_fill(y->m, y->t[o->dst], (float)o->c);
     cst_access access = o->kind == TOY_MIX ? CST_WRITE : CST_UPDATE;
@@ -309,6 +309,12 @@ static inline void toy_compare(toy *y)
     if (y->guard) ck_ok(cst_mem_guards_check(y->m));
     cst_mem_stats s = toy_stats(y);
     ck_assert(s.reserved_peak <= s.budget);
+}
+
+/* What a tensor's place may be larger by than the tensor. */
+static inline uint64_t toy_round(const toy *y)
+{
+    return (dev->info.align > 256 ? dev->info.align : 256) + 2 * y->guard;
 }
 
 /* Bytes for everything, and the smallest budget. */
