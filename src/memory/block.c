@@ -1,11 +1,38 @@
 /* How a block changes its state. docs/memory.md has the table; each function here is one of its arrows. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 #define HOST_SLAB (64 * CST_MIB)
+
+/* From row to column: EMPTY, DEVICE, BOTH, HOST. */
+static const unsigned char legal[4][4] = {
+    {1, 1, 0, 1},
+    {1, 1, 0, 1},
+    {1, 1, 1, 1},
+    {1, 1, 1, 1},
+};
+
+int cst_tensor_may_become(cst_tensor_state from, cst_tensor_state to)
+{
+    return (unsigned)from < 4 && (unsigned)to < 4 && legal[from][to];
+}
+
+const char *cst_tensor_state_name(cst_tensor_state s)
+{
+    static const char *const name[] = {"EMPTY", "DEVICE", "BOTH", "HOST"};
+    return (unsigned)s < 4 ? name[s] : "?";
+}
+
+void cst_block_become(cst_tensor *b, cst_tensor_state s)
+{
+    assert(cst_tensor_may_become(b->state, s));
+    b->state = s;
+}
 
 /* Where its extent begins: guards lie around the tensor. */
 static size_t begin_of(const cst_tensor *b)
@@ -47,6 +74,11 @@ static void leave(cst_tensor *b)
     cst_block_count(b, 0);
 }
 
+static cst_status flush(cl_command_queue q)
+{
+    return cst_cl(CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(q)), "clFlush");
+}
+
 static void release_event(cl_event *e)
 {
     if (*e) clReleaseEvent(*e);
@@ -65,7 +97,7 @@ cst_status cst_block_place(cst_tensor *b, int slab, size_t offset, int *placed, 
         *placed = 0;
         return st;
     }
-    b->state = CST_TENSOR_DEVICE;
+    cst_block_become(b, CST_TENSOR_DEVICE);
     return CST_OK;
 }
 
@@ -78,12 +110,14 @@ cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
     if (!*placed) return CST_OK;
     cst_status st = m->guard ? cst_guard_fill(b) : CST_OK;
     if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_DEVICE, CST_UP, b->slab, begin_of(b), cst_tensor_extent(b));
+    if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes);
     if (st == CST_OK) {
-        cst_waits_add(&w, b->downloaded);
-        st = cst_cl(clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b), w.n,
-                                         w.n ? w.e : NULL, &done), "clEnqueueWriteBuffer");
+        cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                               clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b), w.n,
+                                                    w.n ? w.e : NULL, &done));
+        st = cst_cl(err, "clEnqueueWriteBuffer");
     }
-    if (st == CST_OK && (st = cst_cl(clFlush(m->dev->up), "clFlush")) != CST_OK) clWaitForEvents(1, &done);
+    if (st == CST_OK && (st = flush(m->dev->up)) != CST_OK) clWaitForEvents(1, &done);
     cst_waits_clear(&w);
     if (st != CST_OK) {
         if (done) clReleaseEvent(done);
@@ -92,10 +126,10 @@ cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
         return cst_fail_in(st, "upload of %s", b->name);
     }
     m->stats.h2d_bytes += b->bytes;
+    cst_fence_add(m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes, done);
     release_event(&b->uploaded);
-    release_event(&b->downloaded); /* the upload waited for it */
     b->uploaded = done;
-    b->state = CST_TENSOR_BOTH;
+    cst_block_become(b, CST_TENSOR_BOTH);
     return CST_OK;
 }
 
@@ -104,17 +138,19 @@ static cst_status download(cst_tensor *b, cl_event *done)
     cst_mem *m = b->mem;
     cst_waits w = {.n = 0};
     cl_event now = NULL;
-    size_t bytes = cst_arena_round(&m->host_arena, b->bytes);
     cst_status st = cst_mem_mark(m, &now);
     if (st == CST_OK) {
         cst_waits_add(&w, now);
         cst_waits_add(&w, b->uploaded);
-        st = cst_fence_wait(&w, m, CST_ON_HOST, CST_DOWN, b->host_slab, b->host_offset, bytes);
+        st = cst_fence_wait(&w, m, CST_ON_HOST, CST_DOWN, b->host_slab, b->host_offset, b->bytes);
     }
-    if (st == CST_OK)
-        st = cst_cl(clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b), w.n, w.e,
-                                        done), "clEnqueueReadBuffer");
-    if (st == CST_OK && (st = cst_cl(clFlush(m->dev->down), "clFlush")) != CST_OK) {
+    if (st == CST_OK) {
+        cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                               clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b),
+                                                   w.n, w.e, done));
+        st = cst_cl(err, "clEnqueueReadBuffer");
+    }
+    if (st == CST_OK && (st = flush(m->dev->down)) != CST_OK) {
         clWaitForEvents(1, done);
         release_event(done);
     }
@@ -123,10 +159,19 @@ static cst_status download(cst_tensor *b, cl_event *done)
     return st;
 }
 
-cst_status cst_block_evict(cst_tensor *b, int *moved)
+/* Commands may still use its place on the device. */
+static void fence_off(const cst_tensor *b)
 {
     cst_mem *m = b->mem;
     size_t begin = begin_of(b), bytes = cst_tensor_extent(b);
+    cst_fence_add(m, CST_ON_DEVICE, CST_COMPUTE, b->slab, begin, bytes, NULL);
+    if (b->uploaded) cst_fence_add(m, CST_ON_DEVICE, CST_UP, b->slab, begin, bytes, b->uploaded);
+    if (b->downloaded) cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin, bytes, b->downloaded);
+}
+
+cst_status cst_block_evict(cst_tensor *b, int *moved)
+{
+    cst_mem *m = b->mem;
     *moved = b->state == CST_TENSOR_DEVICE;
     if (*moved) {
         cl_event done = NULL;
@@ -134,54 +179,41 @@ cst_status cst_block_evict(cst_tensor *b, int *moved)
         cst_status st = download(b, &done);
         if (st != CST_OK) return cst_fail_in(st, "download of %s", b->name);
         m->stats.d2h_bytes += b->bytes;
-        release_event(&b->downloaded);
-        b->downloaded = done;
-        CST_TRY(cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin, bytes, done));
+        cst_fence_add(m, CST_ON_HOST, CST_DOWN, b->host_slab, b->host_offset, b->bytes, done);
+        cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin_of(b), cst_tensor_extent(b), done);
+        clReleaseEvent(done);
     } else {
-        CST_TRY(cst_fence_add(m, CST_ON_DEVICE, CST_COMPUTE, b->slab, begin, bytes, NULL));
-        if (b->uploaded) CST_TRY(cst_fence_add(m, CST_ON_DEVICE, CST_UP, b->slab, begin, bytes, b->uploaded));
-        if (b->downloaded) CST_TRY(cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin, bytes, b->downloaded));
+        fence_off(b);
     }
     release_event(&b->uploaded);
+    release_event(&b->downloaded);
     leave(b);
-    b->state = CST_TENSOR_HOST;
+    cst_block_become(b, CST_TENSOR_HOST);
     return CST_OK;
 }
 
-/* Its room on the host may still be read or written by transfers. */
-static cst_status leave_host(cst_tensor *b, cst_status st)
+/* Its room on the host may still be read or written by transfers: their fences stay. */
+static void leave_host(cst_tensor *b)
 {
-    cst_mem *m = b->mem;
-    size_t bytes = cst_arena_round(&m->host_arena, b->bytes);
-    if (b->host_slab < 0) return st;
-    if (st == CST_OK && b->uploaded) st = cst_fence_add(m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, bytes, b->uploaded);
-    if (st == CST_OK && b->downloaded) st = cst_fence_add(m, CST_ON_HOST, CST_DOWN, b->host_slab, b->host_offset, bytes, b->downloaded);
-    cst_arena_remove(&m->host_arena, b->bytes, b->host_slab, b->host_offset);
+    if (b->host_slab >= 0) cst_arena_remove(&b->mem->host_arena, b->bytes, b->host_slab, b->host_offset);
     b->host_slab = -1;
-    return st;
 }
 
 void cst_block_discard(cst_tensor *b)
 {
     cst_mem *m = b->mem;
-    cst_status st = CST_OK;
     if (cst_on_device(b)) {
-        size_t begin = begin_of(b), bytes = cst_tensor_extent(b);
-        if (m->migrating && !m->planning) {
-            st = cst_fence_add(m, CST_ON_DEVICE, CST_COMPUTE, b->slab, begin, bytes, NULL);
-            if (st == CST_OK && b->uploaded) st = cst_fence_add(m, CST_ON_DEVICE, CST_UP, b->slab, begin, bytes, b->uploaded);
-            if (st == CST_OK && b->downloaded) st = cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin, bytes, b->downloaded);
-        } else { /* its place may be written again by another queue's command */
+        if (m->migrating && !m->planning) fence_off(b);
+        else { /* its place may be written again by another queue's command */
             cst_mem_wait(&b->uploaded);
             cst_mem_wait(&b->downloaded);
         }
         leave(b);
     }
-    st = leave_host(b, st);
-    if (st != CST_OK) cst_mem_finish(m); /* no memory for a fence: then nothing may be running */
+    leave_host(b);
     release_event(&b->uploaded);
     release_event(&b->downloaded);
-    b->state = CST_TENSOR_EMPTY;
+    cst_block_become(b, CST_TENSOR_EMPTY);
     b->version++;
 }
 
@@ -219,6 +251,13 @@ cst_status cst_host_room(cst_mem *m, uint64_t bytes)
     return CST_OK;
 }
 
+/* Copies older than the device's are of use to nobody. */
+static void drop_stale(cst_mem *m)
+{
+    for (cst_tensor *t = m->first; t; t = t->next)
+        if (!t->chunk && t->state == CST_TENSOR_DEVICE) leave_host(t);
+}
+
 cst_status cst_block_host(cst_tensor *b)
 {
     cst_mem *m = b->mem;
@@ -227,12 +266,13 @@ cst_status cst_block_host(cst_tensor *b)
         size_t offset;
         if (!cst_arena_place(&m->host_arena, b->bytes, &slab, &offset)) {
             cst_status st = host_grow(m, cst_arena_round(&m->host_arena, b->bytes));
-            if (st != CST_OK) return cst_fail_in(st, "%s", b->name);
-            if (!cst_arena_place(&m->host_arena, b->bytes, &slab, &offset)) return cst_fail(CST_STATE, "%s: no room in a new slab", b->name);
+            if (st != CST_OK) drop_stale(m);
+            if (!cst_arena_place(&m->host_arena, b->bytes, &slab, &offset))
+                return st != CST_OK ? cst_fail_in(st, "%s", b->name) : cst_fail(CST_STATE, "%s: no room in a new slab", b->name);
         }
         b->host_slab = slab;
         b->host_offset = offset;
     }
-    if (b->state == CST_TENSOR_EMPTY) b->state = CST_TENSOR_HOST;
+    if (b->state == CST_TENSOR_EMPTY) cst_block_become(b, CST_TENSOR_HOST);
     return CST_OK;
 }

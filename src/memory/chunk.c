@@ -160,3 +160,12 @@ cst_status cst_chunks_make(cst_mem *m)
     m->part = NULL;
     return st;
 }
+
+void cst_chunks_dissolve(cst_mem *m)
+{
+    for (cst_tensor *t = m->first; t; t = t->next) t->chunk = NULL;
+    for (cst_tensor *t = m->first, *next; t; t = next) {
+        next = t->next;
+        if (t->parts) cst_tensor_free(t);
+    }
+}

@@ -106,6 +106,17 @@ static cst_status bring(cst_mem *m, cst_tensor *b, int keep, cst_waits *w)
     }
 }
 
+/* An operator that others run inside of must leave them one piece: where little room is left beside it, it takes the lowest
+ * places. The largest such sum is known from the iteration recorded. */
+static int must_pack(const cst_mem *m, const cst_use *use, int n)
+{
+    uint64_t room = 0, own = 0;
+    if (m->helds || !m->plan) return 0;
+    for (int i = 0; i < m->arena.slabs; i++) room += m->arena.slab[i].capacity;
+    for (int i = 0; i < n; i++) own += cst_arena_round(&m->arena, cst_tensor_extent(cst_block(use[i].t)));
+    return m->largest > own && room < 2 * m->largest;
+}
+
 /* Largest first, after everything else has gone. */
 static cst_status bring_all_again(cst_mem *m, cst_use *use, int n, cst_waits *w)
 {
@@ -152,7 +163,8 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
         return cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, use[i].t->name);
     }
     if (!absent) return CST_OK;
-    cst_status st = CST_OK;
+    int pack = must_pack(m, use, n);
+    cst_status st = pack ? clear_all(m) : CST_OK;
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
     for (int i = 0; i < n && st == CST_OK; i++) {
         cst_tensor *b = cst_block(use[i].t);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 void cst_waits_add(cst_waits *w, cl_event e)
@@ -23,12 +24,19 @@ void cst_waits_clear(cst_waits *w)
     w->n = 0;
 }
 
+void cst_waits_settle(cst_waits *w)
+{
+    if (w->n) clWaitForEvents(w->n, w->e);
+    cst_waits_clear(w);
+}
+
 cst_status cst_waits_order(cst_waits *w, cst_mem *m)
 {
     if (!w->n) return CST_OK;
-    cst_status st = cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, w->n, w->e, NULL), "clEnqueueMarkerWithWaitList");
-    if (st == CST_OK) cst_waits_clear(w);
-    return st;
+    cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(m->dev->compute, w->n, w->e, NULL));
+    if (err == CL_SUCCESS) cst_waits_clear(w);
+    else cst_waits_settle(w); /* later operators count on it */
+    return cst_cl(err, "clEnqueueMarkerWithWaitList");
 }
 
 static int is_done(cl_event e)
@@ -43,7 +51,7 @@ static void drop(cst_mem *m, int i)
     m->fence[i] = m->fence[--m->fences];
 }
 
-cst_status cst_fence_add(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes, cl_event event)
+void cst_fence_add(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes, cl_event event)
 {
     if (m->fences == m->fence_room) {
         for (int i = m->fences - 1; i >= 0; i--)
@@ -51,14 +59,17 @@ cst_status cst_fence_add(cst_mem *m, cst_side side, cst_queue queue, int slab, s
         if (2 * m->fences >= m->fence_room) {
             int room = m->fence_room ? 2 * m->fence_room : 64;
             cst_fence *more = realloc(m->fence, (size_t)room * sizeof *more);
-            if (!more) return cst_fail(CST_NO_MEMORY, "memory manager");
+            if (!more) { /* then nothing may be running */
+                if (event) clWaitForEvents(1, &event);
+                else cst_mem_finish(m);
+                return;
+            }
             m->fence = more;
             m->fence_room = room;
         }
     }
     if (event) clRetainEvent(event);
     m->fence[m->fences++] = (cst_fence){side, queue, slab, begin, begin + bytes, event};
-    return CST_OK;
 }
 
 cst_status cst_fence_mark(cst_mem *m)
@@ -86,6 +97,14 @@ cst_status cst_fence_wait(cst_waits *w, cst_mem *m, cst_side side, cst_queue que
         else cst_waits_add(w, f->event);
     }
     return CST_OK;
+}
+
+cst_status cst_fence_settle(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes)
+{
+    cst_waits w = {.n = 0};
+    cst_status st = cst_fence_wait(&w, m, side, queue, slab, begin, bytes);
+    cst_waits_settle(&w);
+    return st;
 }
 
 void cst_fence_clear(cst_mem *m)

@@ -16,11 +16,12 @@ typedef struct cst_host_block {
     cl_mem registered;       /* NULL where registering gains nothing */
 } cst_host_block;
 
-typedef enum cst_queue { CST_COMPUTE, CST_UP, CST_DOWN } cst_queue;
+typedef enum cst_queue { CST_COMPUTE, CST_UP, CST_DOWN, CST_NO_QUEUE } cst_queue; /* the last: the host itself */
 typedef enum cst_side { CST_ON_DEVICE, CST_ON_HOST } cst_side;
 
-/* A part of a slab that was given up while commands that use it may still be running: whoever takes it next, on another
- * queue, waits for them. event NULL: all operators enqueued so far, not yet marked. */
+/* A part of a slab of the device that was given up while commands that use it may still be running, or a part of the host's
+ * that a transfer uses: whoever uses it next, on another queue, waits for them. event NULL: all operators enqueued so far,
+ * not yet marked. */
 typedef struct cst_fence {
     cst_side side;
     cst_queue queue;         /* of the commands */
@@ -41,6 +42,7 @@ typedef struct cst_measure {
     cl_event (*mark)[2];     /* begin and end */
     int *parent;             /* the moment of the operator around it, -1: none */
     int rounds;              /* iterations measured so far */
+    int marks;               /* moments */
 } cst_measure;
 
 /* Where a recorded tensor is in the trace with chunks. */
@@ -83,7 +85,9 @@ struct cst_mem {
     int at, action;          /* next moment, next action */
     int on_plan, inside;     /* following the plan; between step and step_end */
     int moved;               /* something isn't where the iteration's beginning wants it */
+    uint64_t plan_iterations; /* begun since the plan was made */
     int measured;            /* the plan was made with measured times, or they can't be had */
+    int measure_tries;
     cst_measure measure;
     cst_rates rates;
     const cst_device *rates_for; /* measured on it; NULL: guessed */
@@ -119,17 +123,22 @@ cst_status cst_guard_fill(cst_tensor *t);
 /* fence.c */
 void cst_waits_add(cst_waits *w, cl_event e); /* retains; NULL is fine */
 void cst_waits_clear(cst_waits *w);
-/* Let dev->compute wait for all of them, and clear. */
+/* Wait for all of them here and now, and clear. */
+void cst_waits_settle(cst_waits *w);
+/* Let dev->compute wait for all of them, and clear. When that fails, they have been waited for. */
 cst_status cst_waits_order(cst_waits *w, cst_mem *m);
-/* Given up: see cst_fence. event is retained. */
-cst_status cst_fence_add(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes, cl_event event);
+/* See cst_fence. event is retained. Without memory for it, it waits. */
+void cst_fence_add(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes, cl_event event);
 /* Mark what operators enqueued so far have given up. Call before the next one is enqueued. */
 cst_status cst_fence_mark(cst_mem *m);
 /* What a command on `queue` must wait for before it uses this range. */
 cst_status cst_fence_wait(cst_waits *w, cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes);
+/* Wait for that here and now. */
+cst_status cst_fence_settle(cst_mem *m, cst_side side, cst_queue queue, int slab, size_t begin, size_t bytes);
 void cst_fence_clear(cst_mem *m);
 
 /* block.c: the legal changes of a block's state; all that fail have changed nothing. */
+void cst_block_become(cst_tensor *b, cst_tensor_state s); /* the one place where a state changes */
 /* EMPTY or HOST -> DEVICE, content undefined. The place must be free, or slab -1: anywhere (0 in *placed: no room). w gets
  * what operators must wait for. */
 cst_status cst_block_place(cst_tensor *b, int slab, size_t offset, int *placed, cst_waits *w);
@@ -153,6 +162,7 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
 cst_status cst_step_acquire(cst_mem *m, const char *op, cst_use *use, int n, cst_waits *w);
 void cst_step_forget(cst_tensor *t);   /* the tensor is going away */
 void cst_step_clear(cst_mem *m);
+void cst_step_follow(cst_mem *m, cst_plan *plan, cst_tensor **bound); /* owns both from now on; bound: room for all tensors of the trace */
 cst_status cst_step_plan(cst_mem *m, uint64_t bytes); /* from the trace recorded */
 
 /* measure.c. An iteration begins: the second and third are measured, then planned for again. */
@@ -165,5 +175,6 @@ cst_status cst_measure_rates(cst_mem *m); /* of transfers and the device's memor
  * cst_trace_free, *part: free. */
 cst_status cst_chunks_trace(cst_trace **out, cst_chunk_part **part, const cst_trace *t);
 cst_status cst_chunks_make(cst_mem *m); /* of the manager's tensors, as m->part says; it is used up */
+void cst_chunks_dissolve(cst_mem *m);  /* each tensor for itself again, without storage */
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 /* Times of launches not collected yet; only while measuring, one device at a time. */
@@ -167,8 +168,9 @@ cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const s
         CST_GO(cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, nwait, wait, NULL), "clEnqueueMarkerWithWaitList"), out);
     if (l->k && !empty) {
         CST_GO(bind_tensors(l), out);
-        cl_int err = clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, NULL, global, group, nwait,
-                                            nwait ? wait : NULL, m->dev->profile ? &event : NULL);
+        cl_int err = CST_FAULT(CST_FAULT_KERNEL, CL_OUT_OF_RESOURCES,
+                               clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, NULL, global, group, nwait,
+                                                      nwait ? wait : NULL, m->dev->profile ? &event : NULL));
         CST_GO(cst_cl(err, "clEnqueueNDRangeKernel"), out);
         l->k->launches++;
         if (event) {
@@ -178,6 +180,7 @@ cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const s
         }
     }
 out:
+    if (st != CST_OK && nwait) clWaitForEvents(nwait, wait); /* later operators count on that */
     for (cl_uint i = 0; i < nwait; i++) clReleaseEvent(wait[i]);
     cst_mem_release(m, l->use, l->uses);
     return st == CST_OK ? st : cst_fail_in(st, "kernel %s", l->name);

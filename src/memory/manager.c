@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 #define MIB CST_MIB
@@ -96,6 +97,7 @@ cst_status cst_mem_free(cst_mem *m)
         if (owner) cst_tensor_accompany(owner, NULL, NULL);
         t = owner ? m->first : t->next;
     }
+    cst_chunks_dissolve(m);
     while (m->first) {
         m->first->pins = 0;
         cst_tensor_free(m->first);
@@ -147,7 +149,8 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
     if (in_host_memory(m->dev) && room && bytes + 128 * MIB > room) /* PoCL would abort the process later */
         return cst_fail(CST_DEVICE, "the machine has %.1f MiB left, %.1f MiB are needed for \"%s\"; lower --device-mem",
                         (double)room / MIB, (double)bytes / MIB, m->dev->info.name);
-    cl_mem b = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE, bytes, NULL, &err);
+    cl_mem b = CST_FAULT(CST_FAULT_CREATE, (err = CL_MEM_OBJECT_ALLOCATION_FAILURE, (cl_mem)NULL),
+                         clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE, bytes, NULL, &err));
     if (err == CL_SUCCESS) {
         err = clEnqueueMigrateMemObjects(m->dev->compute, 1, &b, CL_MIGRATE_MEM_OBJECT_CONTENT_UNDEFINED, 0, NULL, NULL);
         if (err == CL_SUCCESS && m->dev->is_cpu) err = touch(m->dev->compute, b, bytes);
@@ -228,7 +231,7 @@ static void take(cst_mem *m, cst_use *use, int n, cst_waits *w)
         cst_waits_add(w, b->downloaded);
         if (b->downloaded) clReleaseEvent(b->downloaded);
         b->downloaded = NULL;
-        b->state = CST_TENSOR_DEVICE;
+        cst_block_become(b, CST_TENSOR_DEVICE);
         t->version++;
     }
     m->acquired += n;
@@ -246,7 +249,7 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
     m->helds -= n; /* these are what is acquired now; below they count */
     cst_status st = cst_step_acquire(m, op, use, n, &w);
     if (st != CST_OK) {
-        cst_waits_clear(&w);
+        cst_waits_settle(&w);
         return st;
     }
     m->helds += n;
@@ -261,7 +264,6 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
         return CST_OK;
     }
     st = cst_waits_order(&w, m);
-    cst_waits_clear(&w);
     if (st != CST_OK) cst_mem_release(m, use, n);
     else if (m->measure.usual) cst_measure_mark(m, moment, 0);
     return st;
@@ -310,11 +312,12 @@ cst_status cst_mem_plan_begin(cst_mem *m)
     for (cst_tensor *t = m->first; t; t = t->next)
         if (t->state != CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s has storage already", t->name);
     CST_TRY(cst_mem_finish(m));
-    if (m->scratch) m->stats.class_used[CST_SCRATCH] -= m->scratch_bytes;
     cst_step_clear(m);
+    cst_chunks_dissolve(m);
     release_buffers(m);
+    memset(m->stats.class_used, 0, sizeof m->stats.class_used);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
-    m->stats.used_peak = 0;
+    m->stats.used = m->stats.used_peak = 0;
     m->largest = 0;
     m->planning = 1;
     m->migrating = 0;
@@ -391,6 +394,7 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
         cst_status st = cst_arena_add(&m->arena, m->plan->slab[i]);
         if (st != CST_OK) {
             clReleaseMemObject(b);
+            m->dev->released++;
             m->stats.reserved -= m->plan->slab[i];
             return st;
         }
@@ -399,23 +403,37 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
     return cst_host_room(m, m->plan->host_bytes);
 }
 
-/* The tensors don't fit together: they migrate. Nothing has storage after this. */
-static cst_status commit_migration(cst_mem *m)
+/* The imaginary storage that planning gave goes. */
+static void forget_places(cst_mem *m)
 {
-    uint64_t room;
-    CST_TRY(room_for_plan(m, &room));
-    CST_TRY(know_rates(m));
-    if (m->part) CST_TRY(cst_chunks_make(m));
-    CST_TRY(cst_step_plan(m, room));
-    for (cst_tensor *t = m->first; t; t = t->next)
-        if (!t->chunk && t->state != CST_TENSOR_EMPTY) cst_block_discard(t);
     for (cst_tensor *t = m->first; t; t = t->next) t->state = CST_TENSOR_EMPTY;
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
     m->stats.used = m->stats.used_peak = 0;
+}
+
+/* The tensors don't fit together: they migrate. Nothing but what never leaves the device has storage after this. */
+static cst_status commit_migration(cst_mem *m)
+{
+    uint64_t room;
+    cst_plan *plan;
+    CST_TRY(room_for_plan(m, &room));
+    CST_TRY(know_rates(m));
+    CST_TRY(cst_plan_make(&plan, m->trace, room));
+    cst_tensor **bound = calloc((size_t)m->trace->tensors + 1, sizeof *bound);
+    cst_status st = bound ? CST_OK : cst_fail(CST_NO_MEMORY, "memory manager");
+    if (st == CST_OK && m->part) st = cst_chunks_make(m);
+    if (st != CST_OK) {
+        cst_plan_free(plan);
+        free(bound);
+        return st;
+    }
+    cst_step_follow(m, plan, bound);
+    forget_places(m);
     m->planning = 0;
     m->migrating = 1;
     m->measured = 0;
+    m->plan_iterations = 0;
     CST_TRY(cst_mem_plan_slabs(m));
     CST_TRY(commit_scratch(m));
     for (cst_tensor *t = m->first; t; t = t->next) /* what never leaves the device has its place from now on */
@@ -423,9 +441,19 @@ static cst_status commit_migration(cst_mem *m)
             cst_waits w = {.n = 0};
             int placed;
             CST_TRY(cst_block_place(t, m->plan->start[t->traced].slab, m->plan->start[t->traced].offset, &placed, &w));
-            cst_waits_clear(&w);
+            cst_waits_settle(&w);
         }
     return CST_OK;
+}
+
+/* The device hasn't got the memory: as before plan_begin. */
+static void undo_commit(cst_mem *m)
+{
+    forget_places(m);
+    cst_step_clear(m);
+    cst_chunks_dissolve(m);
+    release_buffers(m);
+    m->planning = m->migrating = 0;
 }
 
 cst_status cst_mem_plan_commit(cst_mem *m)
@@ -433,14 +461,21 @@ cst_status cst_mem_plan_commit(cst_mem *m)
     uint64_t need = cst_mem_plan_bytes(m);
     if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
     m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
-    if (need > m->stats.budget && m->may_migrate && m->trace && m->trace->moments) return commit_migration(m);
+    if (need > m->stats.budget && m->may_migrate && m->trace && m->trace->moments) {
+        cst_status st = commit_migration(m);
+        if (st != CST_OK && !m->planning) undo_commit(m);
+        return st;
+    }
     if (need > m->stats.budget)
         return cst_fail(CST_OVER_BUDGET, "%.1f MiB are needed, the budget is %.1f MiB", (double)need / MIB,
                         (double)m->stats.budget / MIB);
     cst_arena_fix(&m->arena);
     m->planning = 0;
-    for (int i = 0; i < m->arena.slabs; i++) CST_TRY(cst_mem_buffer(m, &m->buffer[i], m->arena.slab[i].capacity));
-    return commit_scratch(m);
+    cst_status st = CST_OK;
+    for (int i = 0; i < m->arena.slabs && st == CST_OK; i++) st = cst_mem_buffer(m, &m->buffer[i], m->arena.slab[i].capacity);
+    if (st == CST_OK) st = commit_scratch(m);
+    if (st != CST_OK) undo_commit(m);
+    return st;
 }
 
 void cst_mem_migrate(cst_mem *m, uint64_t host, uint64_t pinned)
@@ -469,7 +504,8 @@ cst_status cst_mem_finish(cst_mem *m)
     cst_status st = CST_OK;
     /* rusticl's clFinish returns early after a clFlush, which its other queues need: wait for events */
     for (int i = 0; i < 3 && st == CST_OK; i++) {
-        st = cst_cl(clEnqueueMarkerWithWaitList(q[i], 0, NULL, &end[i]), "clEnqueueMarkerWithWaitList");
+        cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(q[i], 0, NULL, &end[i]));
+        st = cst_cl(err, "clEnqueueMarkerWithWaitList");
         if (st == CST_OK) st = cst_cl(clFlush(q[i]), "clFlush");
     }
     for (int i = 0; i < 3 && st == CST_OK; i++) st = cst_cl(clWaitForEvents(1, &end[i]), "clWaitForEvents");
@@ -483,6 +519,23 @@ static int by_place(const void *a, const void *b)
     const cst_tensor *x = *(cst_tensor *const *)a, *y = *(cst_tensor *const *)b;
     if (x->slab != y->slab) return x->slab < y->slab ? -1 : 1;
     return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* What a state says is so, and rooms on the host add up. */
+static cst_status check_states(const cst_mem *m)
+{
+    size_t host = 0;
+    if (cst_arena_wrong(&m->host_arena)) return cst_fail(CST_STATE, "the books of host memory are wrong");
+    for (const cst_tensor *t = m->first; t; t = t->next) {
+        if (t->chunk) continue;
+        int copy = t->host_slab >= 0, on = cst_on_device(t);
+        if (copy) host += cst_arena_round(&m->host_arena, t->bytes);
+        if ((t->state == CST_TENSOR_HOST || t->state == CST_TENSOR_BOTH) && !copy)
+            return cst_fail(CST_STATE, "%s is %s without room on the host", t->name, cst_tensor_state_name(t->state));
+        if (t->state == CST_TENSOR_EMPTY && copy) return cst_fail(CST_STATE, "%s is EMPTY and has room on the host", t->name);
+        if (!on && (t->pins || t->uploaded || t->downloaded)) return cst_fail(CST_STATE, "%s is in use and not on the device", t->name);
+    }
+    return host == m->host_arena.used ? CST_OK : cst_fail(CST_STATE, "the books of host memory are wrong");
 }
 
 cst_status cst_mem_check(const cst_mem *m)
@@ -503,7 +556,8 @@ cst_status cst_mem_check(const cst_mem *m)
             live[n++] = t;
         }
     qsort(live, n, sizeof *live, by_place);
-    cst_status st = used == s->used ? CST_OK : cst_fail(CST_STATE, "tensors use %llu bytes, the books say %llu", (unsigned long long)used, (unsigned long long)s->used);
+    cst_status states = check_states(m);
+    cst_status st = states != CST_OK ? states : used == s->used ? CST_OK : cst_fail(CST_STATE, "tensors use %llu bytes, the books say %llu", (unsigned long long)used, (unsigned long long)s->used);
     for (size_t i = 1; i < n && st == CST_OK; i++)
         if (live[i - 1]->slab == live[i]->slab && live[i - 1]->offset + live[i - 1]->bytes > live[i]->offset)
             st = cst_fail(CST_STATE, "%s and %s overlap", live[i - 1]->name, live[i]->name);

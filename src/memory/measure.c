@@ -4,9 +4,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 #define ROUNDS 2 /* iterations measured */
+#define TRIES 3  /* when iterations aren't the recorded one, or the device doesn't tell times */
 
 /* --- operators: iterations on a queue that keeps times ------------------------------------------------- */
 
@@ -18,6 +20,7 @@ static cst_status begin(cst_mem *m)
     m->measured = 1;
     cl_command_queue q = clCreateCommandQueue(m->dev->context, m->dev->info.id, CL_QUEUE_PROFILING_ENABLE, &err);
     if (err != CL_SUCCESS) return CST_OK; /* then without */
+    x->marks = (int)n;
     x->mark = calloc(n, sizeof *x->mark);
     x->parent = malloc(n * sizeof *x->parent);
     cst_status st = x->mark && x->parent ? cst_mem_finish(m) : cst_fail(CST_NO_MEMORY, "measuring");
@@ -105,7 +108,7 @@ static cst_status plan_again(cst_mem *m)
 static void forget_marks(cst_mem *m)
 {
     cst_measure *x = &m->measure;
-    for (int i = 0; x->mark && i < m->trace->moments; i++) {
+    for (int i = 0; x->mark && i < x->marks; i++) {
         for (int k = 0; k < 2; k++)
             if (x->mark[i][k]) clReleaseEvent(x->mark[i][k]);
         x->mark[i][0] = x->mark[i][1] = NULL;
@@ -140,6 +143,7 @@ static cst_status collect(cst_mem *m)
     forget_marks(m);
     if (good && m->measure.rounds < ROUNDS) return CST_OK;
     cst_measure_stop(m);
+    m->measured = good || ++m->measure_tries == TRIES;
     if (!good) return CST_OK;
     CST_TRY(plan_again(m));
     cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
@@ -150,7 +154,7 @@ static cst_status collect(cst_mem *m)
 cst_status cst_measure_step(cst_mem *m)
 {
     if (m->measure.usual) return collect(m);
-    return m->stats.iterations == 1 && !m->measured ? begin(m) : CST_OK;
+    return m->plan_iterations++ && !m->measured ? begin(m) : CST_OK; /* not the first: it may bring everything up */
 }
 
 /* --- transfers --------------------------------------------------------------------------------------------- */
@@ -163,8 +167,10 @@ static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *hos
     for (int i = 0; i < TIMES; i++) {
         double t = cst_now();
         cl_int err = CL_SUCCESS;
-        if (up) err = clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL);
-        if (down && err == CL_SUCCESS) err = clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL);
+        if (up) err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES, clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL));
+        if (down && err == CL_SUCCESS)
+            err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                            clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL));
         CST_TRY(cst_cl(err, "transfer"));
         CST_TRY(cst_mem_finish(m));
         t = cst_now() - t;
@@ -199,7 +205,8 @@ cst_status cst_measure_rates(cst_mem *m)
     cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
             m->rates.both);
 out:
-    if (b) {
+    if (b) { /* after a failure something may still be running */
+        if (st != CST_OK) clFinish(m->dev->up), clFinish(m->dev->down);
         clReleaseMemObject(b);
         m->dev->released++;
         m->stats.reserved -= 2 * bytes;

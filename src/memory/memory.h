@@ -16,6 +16,9 @@
  *   4. Between acquire and release a tensor stays where it is. All operators run on dev->compute, which
  *      is in order; transfers run on dev->up and dev->down and are ordered against it by events.
  *   5. Where a tensor lies never changes what is computed.
+ *   6. An operator whose call failed has changed no tensor that has content: the same call may be made again, and the work
+ *      goes on, outside of the plan until the next iteration. Or the iteration is begun anew, where it hasn't updated yet
+ *      what it began with.
  *
  * Planning: between cst_mem_plan_begin and cst_mem_plan_commit nothing touches the device: acquire places
  * tensors in an imaginary arena, launches are skipped, transfers are counted as nothing. The caller runs
@@ -26,7 +29,9 @@
  * don't fit the budget together and cst_mem_migrate was asked for, tensors leave the device and come back as a plan for
  * the whole iteration says (plan.h), made from a trace of the iteration (trace.h) that was recorded while planning, or
  * by the first real iteration. Outside of marked iterations, and where an iteration isn't the recorded one, tensors are
- * moved on demand; at the next mark the plan goes on. What a tensor's states are and how they change: docs/memory.md.
+ * moved on demand; at the next mark the plan goes on. What an iteration overwrites next has no
+ * content worth keeping, so the plan drops it: an iteration that ends early, and what is read between iterations, must not
+ * count on it. What a tensor's states are and how they change: docs/memory.md.
  *
  * This room knows nothing of models, operators or training.
  */
@@ -60,6 +65,10 @@ typedef enum cst_tensor_state {
     CST_TENSOR_BOTH,   /* on the device and, the same, on the host */
     CST_TENSOR_HOST    /* on the host only */
 } cst_tensor_state;
+
+/* The table of docs/memory.md. Staying as it is counts as legal. */
+int cst_tensor_may_become(cst_tensor_state from, cst_tensor_state to);
+const char *cst_tensor_state_name(cst_tensor_state s);
 
 /* Fields may be read by anyone, written by this room only. */
 typedef struct cst_tensor {
@@ -134,7 +143,7 @@ cst_status cst_mem_check(const cst_mem *m);
 
 /* Planning, see above. plan_begin: STATE unless no tensor has storage; earlier slabs and plans are dropped.
  * plan_bytes: what the steps run so far need. plan_commit: OVER_BUDGET (detail: needed and budget) leaves
- * the manager planning; OK makes the slabs. */
+ * the manager planning; DEVICE, NO_MEMORY: there is no such memory, begin with plan_begin again; OK makes the slabs. */
 cst_status cst_mem_plan_begin(cst_mem *m);
 uint64_t cst_mem_plan_bytes(const cst_mem *m);
 cst_status cst_mem_plan_commit(cst_mem *m);

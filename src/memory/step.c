@@ -36,8 +36,7 @@ static void describe(moment *x, const cst_mem *m, const cst_use *use, int n)
     x->n = 0;
     for (int i = 0; i < n; i++) {
         const cst_tensor *t = use[i].t;
-        int part = t->chunk && t->chunk->parts > 1 && use[i].access == CST_WRITE;
-        add(x, cst_block(t), part ? CST_UPDATE : (int)use[i].access, 0);
+        add(x, cst_block(t), t->chunk && use[i].access == CST_WRITE ? CST_UPDATE : use[i].access, 0); /* the rest of a chunk stays */
     }
     for (int i = 0; i < m->helds; i++) add(x, m->held[i], CST_READ, 1);
 }
@@ -140,7 +139,6 @@ static cst_status perform(cst_mem *m, const cst_plan_action *a, cst_waits *w, in
         *possible = a->kind == CST_PLAN_EVICT || a->kind == CST_PLAN_DISCARD;
         return CST_OK;
     }
-    m->stats.planned_moves += (uint64_t)a->moves;
     switch (a->kind) {
     case CST_PLAN_PLACE:
     case CST_PLAN_UPLOAD:
@@ -158,6 +156,7 @@ static cst_status perform(cst_mem *m, const cst_plan_action *a, cst_waits *w, in
         if (*possible && b->state != CST_TENSOR_EMPTY) cst_block_discard(b);
         break;
     }
+    m->stats.planned_moves += (uint64_t)(*possible && a->moves);
     m->stats.moves += (uint64_t)moved;
     return CST_OK;
 }
@@ -219,9 +218,20 @@ static cst_status restore(cst_mem *m)
         else st = cst_block_place(b, s->slab, s->offset, &placed, &w);
         if (st == CST_OK && !placed) st = cst_fail(CST_STATE, "%s: its place at the beginning of an iteration is taken", b->name);
     }
-    if (st == CST_OK) st = cst_waits_order(&w, m);
-    cst_waits_clear(&w);
+    if (st == CST_OK) return cst_waits_order(&w, m);
+    cst_waits_settle(&w);
     return st;
+}
+
+/* Something that never leaves the device lies where the plan has no place for it: made after the plan. */
+static int fixed_elsewhere(const cst_mem *m)
+{
+    for (const cst_tensor *b = m->first; b; b = b->next) {
+        if (!b->fixed || b->chunk || !cst_on_device(b)) continue;
+        const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
+        if (!s || s->slab != b->slab || s->offset != b->offset - m->guard) return 1;
+    }
+    return 0;
 }
 
 /* Bound are the tensors that live on; those of an iteration get their numbers when it makes them. */
@@ -235,16 +245,8 @@ static void bind_all(cst_mem *m)
     }
 }
 
-cst_status cst_step_plan(cst_mem *m, uint64_t bytes)
+void cst_step_follow(cst_mem *m, cst_plan *plan, cst_tensor **bound)
 {
-    cst_plan *plan;
-    cst_tensor **bound = calloc((size_t)m->trace->tensors + 1, sizeof *bound);
-    if (!bound) return cst_fail(CST_NO_MEMORY, "memory manager");
-    cst_status st = cst_plan_make(&plan, m->trace, bytes);
-    if (st != CST_OK) {
-        free(bound);
-        return st;
-    }
     cst_plan_free(m->plan);
     free(m->bound);
     m->plan = plan;
@@ -252,7 +254,17 @@ cst_status cst_step_plan(cst_mem *m, uint64_t bytes)
     bind_all(m);
     m->on_plan = 0;
     m->moved = 1;
-    return CST_OK;
+}
+
+cst_status cst_step_plan(cst_mem *m, uint64_t bytes)
+{
+    cst_plan *plan;
+    cst_tensor **bound = calloc((size_t)m->trace->tensors + 1, sizeof *bound);
+    if (!bound) return cst_fail(CST_NO_MEMORY, "memory manager");
+    cst_status st = cst_plan_make(&plan, m->trace, bytes);
+    if (st == CST_OK) cst_step_follow(m, plan, bound);
+    else free(bound);
+    return st;
 }
 
 cst_status cst_mem_other_slabs(cst_mem *m)
@@ -269,7 +281,13 @@ static cst_status plan_after_recording(cst_mem *m)
 {
     m->trace->scratch = m->scratch_bytes;
     CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
-    return cst_mem_other_slabs(m);
+    m->measured = 0;
+    m->plan_iterations = 0;
+    cst_status st = cst_mem_other_slabs(m);
+    if (st == CST_OK) return st;
+    cst_plan_free(m->plan); /* there is no such memory: plan again when asked again */
+    m->plan = NULL;
+    return st;
 }
 
 cst_status cst_mem_step(cst_mem *m)
@@ -279,12 +297,16 @@ cst_status cst_mem_step(cst_mem *m)
         if (!m->planning && m->trace && m->trace->moments) CST_TRY(plan_after_recording(m));
         else CST_TRY(record_begin(m));
     }
-    m->inside = 1;
-    if (!m->plan) return CST_OK;
+    if (m->plan && fixed_elsewhere(m)) CST_TRY(record_begin(m));
+    if (!m->plan) {
+        m->inside = 1;
+        return CST_OK;
+    }
     CST_TRY(cst_measure_step(m));
+    bind_all(m);
     if (m->moved) CST_TRY(restore(m));
     m->moved = 0;
-    m->on_plan = 1;
+    m->inside = m->on_plan = 1;
     m->at = m->action = 0;
     m->stats.iterations++;
     return CST_OK;
@@ -305,23 +327,25 @@ cst_status cst_mem_step_end(cst_mem *m)
         CST_GO(cst_waits_order(&w, m), out);
     }
     if (!followed) stray(m, "the end");
-    else bind_all(m);
 out:
-    cst_waits_clear(&w);
+    if (st != CST_OK) m->on_plan = 0, m->moved = 1;
+    cst_waits_settle(&w);
     return st;
 }
 
 void cst_step_forget(cst_tensor *t)
 {
     cst_mem *m = t->mem;
-    if (t->traced < 0 || m->recording) return;
-    if (m->bound && m->bound[t->traced] == t) m->bound[t->traced] = NULL;
-    if (m->plan && m->trace->tensor[t->traced].persistent) cst_step_clear(m); /* the work has changed: plan anew */
+    const cst_tensor *b = cst_block(t);
+    if (b->traced < 0 || m->recording) return;
+    if (m->bound && m->bound[b->traced] == t) m->bound[b->traced] = NULL;
+    if (m->plan && m->trace->tensor[b->traced].persistent) cst_step_clear(m); /* the work has changed: plan anew */
     t->traced = -1;
 }
 
 void cst_step_clear(cst_mem *m)
 {
+    cst_measure_stop(m);
     cst_plan_free(m->plan);
     cst_trace_free(m->trace);
     free(m->bound);

@@ -73,9 +73,9 @@ cst_status cst_tensor_place(cst_tensor *t)
     if (b->state != CST_TENSOR_EMPTY) return CST_OK;
     cst_use use = {t, CST_WRITE, NULL, 0};
     cst_waits w = {.n = 0};
-    CST_TRY(cst_demand(m, "place", &use, 1, &w));
-    cst_status st = cst_waits_order(&w, m);
-    cst_waits_clear(&w);
+    cst_status st = cst_demand(m, "place", &use, 1, &w);
+    if (st == CST_OK) return cst_waits_order(&w, m);
+    cst_waits_settle(&w);
     return st;
 }
 
@@ -127,6 +127,11 @@ cst_status cst_guard_fill(cst_tensor *t)
     if (!p) return cst_fail(CST_NO_MEMORY, "guard");
     guard_pattern(p, m->guard);
     cl_mem b = m->buffer[t->slab];
+    cst_status st = cst_fence_settle(m, CST_ON_DEVICE, CST_COMPUTE, t->slab, t->offset - m->guard, cst_tensor_extent(t));
+    if (st != CST_OK) {
+        free(p);
+        return st;
+    }
     cl_int err = clEnqueueWriteBuffer(m->dev->compute, b, CL_TRUE, t->offset - m->guard, m->guard, p, 0, NULL, NULL);
     if (err == CL_SUCCESS) err = clEnqueueWriteBuffer(m->dev->compute, b, CL_TRUE, t->offset + t->bytes, m->guard, p, 0, NULL, NULL);
     free(p);
@@ -144,7 +149,7 @@ cst_status cst_mem_guards_check(cst_mem *m)
     }
     guard_pattern(want, m->guard);
     for (cst_tensor *t = m->first; t && st == CST_OK; t = t->next) {
-        if (!cst_on_device(t)) continue;
+        if (t->chunk || !cst_on_device(t)) continue;
         for (int side = 0; side < 2 && st == CST_OK; side++) {
             size_t at = side ? t->offset + t->bytes : t->offset - m->guard;
             cl_int err = clEnqueueReadBuffer(m->dev->compute, m->buffer[t->slab], CL_TRUE, at, m->guard, got, 0, NULL, NULL);

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "memory/fault.h"
 #include "memory/internal.h"
 
 static cst_status check_span(const cst_tensor *t, size_t offset, size_t bytes)
@@ -15,8 +16,13 @@ static cst_status check_span(const cst_tensor *t, size_t offset, size_t bytes)
 /* An event that says: everything on the compute queue up to now is done. */
 static cst_status compute_now(cst_mem *m, cl_event *e)
 {
-    CST_TRY(cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e), "clEnqueueMarkerWithWaitList"));
-    return cst_cl(clFlush(m->dev->compute), "clFlush"); /* rusticl's other queues would wait forever without */
+    cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e));
+    CST_TRY(cst_cl(err, "clEnqueueMarkerWithWaitList"));
+    err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(m->dev->compute)); /* rusticl's other queues would wait forever without */
+    if (err == CL_SUCCESS) return CST_OK;
+    clReleaseEvent(*e);
+    *e = NULL;
+    return cst_cl(err, "clFlush");
 }
 
 static void keep_event(cl_event *slot, cl_event e)
@@ -37,10 +43,17 @@ cst_status cst_mem_mark(cst_mem *m, cl_event *mark)
 static cst_status host_copy(char **p, const cst_tensor *t, int write)
 {
     cst_tensor *b = cst_block(t);
-    CST_TRY(cst_mem_wait(&b->downloaded));
-    if (write) CST_TRY(cst_mem_wait(&b->uploaded));
+    CST_TRY(cst_fence_settle(b->mem, CST_ON_HOST, write ? CST_NO_QUEUE : CST_UP, b->host_slab, b->host_offset, b->bytes));
     *p = (char *)cst_block_host_address(b) + t->chunk_at;
     return CST_OK;
+}
+
+/* When that fails, the caller gets no event: the transfer is waited for. */
+static cst_status flush(cl_command_queue q, cl_event *done)
+{
+    cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(q));
+    if (err != CL_SUCCESS) cst_mem_wait(done);
+    return cst_cl(err, "clFlush");
 }
 
 cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done)
@@ -50,23 +63,32 @@ cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src
     CST_TRY(check_span(t, offset, bytes));
     *done = NULL;
     t->version++;
-    if (m->migrating && !m->planning && !b->fixed && !cst_on_device(b)) {
+    if (m->migrating && !m->planning && !cst_on_device(b) && (!b->fixed || b->state == CST_TENSOR_HOST)) {
         char *p;
         CST_TRY(cst_block_host(b));
         CST_TRY(host_copy(&p, t, 1));
         memcpy(p + offset, src, bytes);
         return CST_OK;
     }
-    CST_TRY(cst_tensor_place(t));
-    if (m->planning || !bytes) return CST_OK;
-    cl_event before[2] = {mark, b->downloaded};
-    cl_int err = clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, src,
-                                      before[1] ? 2 : 1, before, done);
+    cl_event placed = NULL;
+    if (b->state == CST_TENSOR_EMPTY) { /* operators wait for whoever used its place before: so must this */
+        CST_TRY(cst_tensor_place(t));
+        CST_TRY(cst_mem_mark(m, &placed));
+    }
+    if (m->planning || !bytes) {
+        if (placed) clReleaseEvent(placed);
+        return CST_OK;
+    }
+    cl_event before[2] = {placed ? placed : mark, b->downloaded};
+    cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                           clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, src,
+                                                before[1] ? 2 : 1, before, done));
+    if (placed) clReleaseEvent(placed);
     CST_TRY(cst_cl(err, "clEnqueueWriteBuffer"));
     m->stats.h2d_bytes += bytes;
     keep_event(&b->uploaded, *done);
-    b->state = CST_TENSOR_DEVICE;
-    return cst_cl(clFlush(m->dev->up), "clFlush");
+    cst_block_become(b, CST_TENSOR_DEVICE);
+    return flush(m->dev->up, done);
 }
 
 cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event *done)
@@ -94,13 +116,14 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
         return CST_OK;
     }
     CST_TRY(compute_now(m, &before[0]));
-    cl_int err = clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, dst,
-                                     before[1] ? 2 : 1, before, done);
+    cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                           clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, dst,
+                                               before[1] ? 2 : 1, before, done));
     clReleaseEvent(before[0]);
     CST_TRY(cst_cl(err, "clEnqueueReadBuffer"));
     m->stats.d2h_bytes += bytes;
     keep_event(&b->downloaded, *done);
-    return cst_cl(clFlush(m->dev->down), "clFlush");
+    return flush(m->dev->down, done);
 }
 
 cst_status cst_mem_wait(cl_event *done)
@@ -167,7 +190,7 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
     size_t shift = (stagger++ % 16) * (69 * 1024 + 256);
     b->bytes = bytes;
     b->mapped = (bytes + shift + 2 * HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    b->base = mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    b->base = CST_FAULT(CST_FAULT_HOST, MAP_FAILED, mmap(NULL, b->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
     if (b->base == MAP_FAILED) {
         free(b);
         return cst_fail(CST_NO_MEMORY, "%zu bytes of host memory", bytes);

@@ -1,0 +1,155 @@
+/* The manager that migrates tensors, without models: toy programs (migration_testing.h) in budgets from everything fits to the
+ * smallest, against the same program on the host, to the bit.
+ */
+#include "migration_testing.h"
+
+#include "base/file.h"
+#include "memory/plan.h"
+
+/* Nothing but unchanged iterations since the last change of plan or contents. */
+static int steady;
+
+/* What may happen between iterations: reads and writes of parts, other operators, a tensor made anew. */
+static void interlude(toy *y)
+{
+    for (int what = (int)toy_random(y, 4); what > 0; what--) {
+        int i = (int)toy_random(y, (uint32_t)y->persistent), j = (int)toy_random(y, (uint32_t)y->persistent);
+        int64_t first = toy_random(y, (uint32_t)y->count[i]), n = 1 + toy_random(y, (uint32_t)(y->count[i] - first));
+        toy_op o = {TOY_KEEP, i, j, j, toy_random(y, 1u << 20)};
+        if (!y->valid[i]) continue;
+        switch (toy_random(y, 8)) {
+        case 0: case 1: case 2:
+            toy_compare_part(y, i, first, n);
+            break;
+        case 3: case 4:
+            for (int64_t k = first; k < first + n; k++) y->host[i][k] += 12345;
+            ck_ok(cst_tensor_write(y->t[i], (size_t)first * 4, y->host[i] + first, (size_t)n * 4));
+            steady = 0;
+            break;
+        case 5: case 6:
+            if (i == j || !y->valid[j]) break;
+            ck_ok(toy_on_device(y, &o, "outside"));
+            toy_on_host(y, &o);
+            steady = 0;
+            break;
+        default:
+            if (y->fixed[i] || toy_random(y, 3)) break;
+            cst_tensor_free(y->t[i]);
+            y->t[i] = NULL;
+            ck_ok(toy_create(y, i));
+            ck_ok(cst_tensor_write(y->t[i], 0, y->host[i], (size_t)y->count[i] * 4));
+            steady = 0;
+        }
+    }
+}
+
+/* A shorter iteration may end where the plan has dropped what would have been overwritten next: it is written anew. */
+static void write_again(toy *y)
+{
+    for (int k = 0; k < y->ops; k++) {
+        const toy_op *o = &y->op[k];
+        int i = o->kind == TOY_NEST ? o->b : o->dst;
+        if (o->kind != TOY_KEEP && i < y->persistent && y->valid[i]) ck_ok(cst_tensor_write(y->t[i], 0, y->host[i], (size_t)y->count[i] * 4));
+    }
+}
+
+/* Shorter, or with another operator. */
+static void other_iteration(toy *y)
+{
+    ck_ok(cst_mem_step(y->m));
+    int planned = cst_mem_plan(y->m) != NULL, half = (int)toy_random(y, 2);
+    uint64_t strays = toy_stats(y).strays;
+    int k = (int)toy_random(y, (uint32_t)y->ops);
+    if (cst_mem_migrating(y->m) && !planned) toy_iterate(y, y->ops, -1); /* it is being recorded */
+    else toy_iterate(y, half ? k : y->ops, half || y->op[k].kind == TOY_FILL ? -1 : k);
+    ck_ok(cst_mem_step_end(y->m));
+    toy_between(y);
+    if (half && planned) write_again(y);
+    int other = planned && (half || y->op[k].kind != TOY_FILL);
+    ck_assert_msg(toy_stats(y).strays == strays + (uint64_t)other, "seed %llu: %d strays, wanted %d", (unsigned long long)y->seed,
+                  (int)(toy_stats(y).strays - strays), other);
+    steady = 0;
+}
+
+static void same_iteration(toy *y)
+{
+    cst_mem_stats before = toy_stats(y), after;
+    int planned = cst_mem_plan(y->m) != NULL;
+    toy_iteration(y);
+    after = toy_stats(y);
+    ck_assert_msg(after.strays == before.strays, "seed %llu: strayed", (unsigned long long)y->seed);
+    steady++;
+    if (planned && steady > 4) { /* from nothing, measured, planned again */
+        const cst_plan *p = cst_mem_plan(y->m);
+        ck_assert_uint_eq(after.evictions, before.evictions);
+        ck_assert_msg(after.moves - before.moves == p->up_count + p->down_count && after.planned_moves - before.planned_moves == after.moves - before.moves,
+                      "seed %llu: %d moves, %d planned, %d in the plan", (unsigned long long)y->seed, (int)(after.moves - before.moves),
+                      (int)(after.planned_moves - before.planned_moves), (int)(p->up_count + p->down_count));
+        uint64_t up = after.h2d_bytes - before.h2d_bytes, down = after.d2h_bytes - before.d2h_bytes, round = toy_round(y);
+        ck_assert(up <= p->up_bytes && up + p->up_count * round >= p->up_bytes); /* plans count in whole blocks */
+        ck_assert(down <= p->down_bytes && down + p->down_count * round >= p->down_bytes);
+    }
+}
+
+/* iterations with all kinds of things between them. wild 0: none. */
+static void run(toy *y, uint64_t budget, int recorded_before, int iterations, int wild)
+{
+    toy_open(y, budget);
+    if (recorded_before) {
+        toy_plan(y);
+        ck_ok(cst_mem_plan_commit(y->m));
+    } else cst_mem_migrate(y->m, 0, UINT64_MAX);
+    toy_start(y);
+    toy_compare(y);
+    steady = 0;
+    for (int k = 0; k < iterations; k++) {
+        if (wild && toy_random(y, 4) == 0) other_iteration(y);
+        else same_iteration(y);
+        ck_ok(cst_mem_check(y->m));
+        if (wild && toy_random(y, 2) == 0) interlude(y);
+        if (toy_random(y, 3) == 0) toy_compare(y);
+    }
+    toy_compare(y);
+    toy_close(y);
+}
+
+static void make_random(toy *y, uint64_t seed)
+{
+    int large = seed % 16 == 5, small = seed % 3 == 0;
+    toy z = {.seed = seed};
+    int persistent = 4 + (int)toy_random(&z, large ? 5 : 12), transient = (int)toy_random(&z, 6), ops = 8 + (int)toy_random(&z, large ? 12 : 32);
+    toy_make(y, seed, persistent, transient, ops, large ? 1 << 18 : small ? 1 : 5000, large ? 1 << 19 : small ? 3000 : 20000);
+    if (seed % 5 == 1) y->guard = 256;
+    if (seed % 4 == 2) y->fixed[seed % (uint64_t)persistent] = 1;
+}
+
+#define PROGRAMS 210
+
+START_TEST(random_programs_in_random_budgets)
+{
+    for (uint64_t seed = 1 + (uint64_t)_i; seed <= PROGRAMS; seed += 10) {
+        toy y;
+        uint64_t all, least;
+        make_random(&y, seed);
+        toy_needs(&y, &all, &least);
+        ck_assert(least <= all);
+        uint64_t some = least + (all - least) * toy_random(&y, 100) / 100;
+        run(&y, some, 1, 12, 1);
+        run(&y, least, 1, 8, 1);
+        if (seed % 2) run(&y, seed % 4 == 1 ? all : least + (all - least) / 2, 1, 8, 0);
+        else run(&y, all + all / 4, 0, 10, 1);
+        toy_free(&y);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("migration");
+    TCase *tc = tcase_create("migration");
+    tcase_set_timeout(tc, 0);
+    tcase_add_unchecked_fixture(tc, toy_build, toy_unbuild);
+    tcase_add_loop_test(tc, random_programs_in_random_budgets, 0, 10);
+    suite_add_tcase(s, tc);
+    return op_main(s);
+}
