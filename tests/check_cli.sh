@@ -290,6 +290,26 @@ done
 echo "5 260" >"$dir/ids"
 expect 1 "id 260 at place 1: the tokenizer has 260" "$CASTOR" tokenizer decode "$dir/ids"
 expect 1 '"vocab_size" is 272' "$CASTOR" train $tiny --steps 1 --tokenizer "$small"
+# A model's folder with a tokenizer.json only, as newer transformers saves it; one that can't be read is never taken for none.
+sed 's/272/1500/' "$dir/tiny.json" >"$dir/tiny-1500.json"
+"$CASTOR" train --config "$dir/tiny-1500.json" $(echo "$tiny" | sed 's/--config [^ ]* //') --tokenizer "$small-json" --steps 1 --out "$dir/json" \
+    >/dev/null 2>"$dir/err" || bad "train with tokenizer.json"
+for file in vocab.json merges.txt tokenizer.json; do [ -s "$dir/json/$file" ] || bad "train with tokenizer.json didn't save $file"; done
+rm "$dir/json/vocab.json" "$dir/json/merges.txt"
+printf 'A tower' >"$dir/t.txt"
+ids=$("$CASTOR" tokenizer encode --tokenizer "$small" --bos "$dir/t.txt" | sed 's/ /, /g')
+expect 0 "\"prompt_ids\": \[$ids\]" "$CASTOR" generate --model "$dir/json" --prompt "A tower" --max-tokens 1 --json
+sed 's/"ByteLevel"/"Metaspace"/' "$small-json/tokenizer.json" >"$dir/json/tokenizer.json"
+again="train --model $dir/json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16 --steps 1 --out $dir/never"
+expect 2 'tokenizer.json belongs to can.*pre_tokenizer.* is "Metaspace"' "$CASTOR" $again
+rm "$dir/json/tokenizer.json"
+expect 1 "tokenizer_config.json belongs to .*vocab.json: No such file" "$CASTOR" $again
+[ -e "$dir/never" ] && bad "a folder was left after a failure"
+"$CASTOR" $again --tokenizer bytes --out "$dir/json-bytes" >/dev/null 2>"$dir/err" || bad "--tokenizer bytes for a model with another one"
+grep -q "text is taken as bytes" "$dir/err" && bad "a warning where bytes were asked for"
+rm "$dir/json/tokenizer_config.json" "$dir/json/special_tokens_map.json"
+"$CASTOR" $again --out "$dir/json-bytes" >/dev/null 2>"$dir/err" || bad "a model without tokenizer"
+grep -q "warning: .*/json: no tokenizer; text is taken as bytes" "$dir/err" || bad "no word about a model without tokenizer"
 # Token ids are kept in OUT/cache; what is there is used, unless it is damaged.
 set -- "$dir"/run/cache/*.tokens
 [ $# = 1 ] && [ -s "$1" ] || bad "train kept $# files of token ids"

@@ -41,7 +41,7 @@ static cst_status load_text(run *r, const cst_config *c)
     cst_status st;
     if (!!data + !!file + !!tokens != 1)
         return cst_fail(CST_USAGE, "castor eval needs one of --data DIR, --text FILE and --tokens-file F.json (try --data data/sample)");
-    if (tokens) return cst_token_rows_flat(&r->ids, &r->n, tokens);
+    if (tokens) return cst_token_rows_flat(&r->ids, &r->n, NULL, NULL, tokens);
     if (data) CST_TRY(cst_text_split_path(&path, data, "test"));
     CST_GO(cst_tokenizer_from(&t, r->a, c), out);
     st = encode(r, path ? path : file, t);

@@ -73,25 +73,10 @@ static cst_status split_path(char **path, const cst_args *a, cst_option_id own, 
 }
 
 /* The training text as ids from --tokens-file. */
-static cst_status load_tokens(run *r, split *s, const char *path)
+static cst_status load_tokens(const run *r, split *s, const char *path)
 {
-    cst_token_rows t = {0, 0, NULL, NULL};
-    cst_status st;
     if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN]) return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
-    CST_GO(cst_token_rows_read(&t, path), out);
-    s->ids = malloc((size_t)(t.rows * t.seq) * sizeof *s->ids);
-    s->end = malloc((size_t)t.rows * sizeof *s->end);
-    if (!s->ids || !s->end) {
-        st = cst_fail(CST_NO_MEMORY, "%s", path);
-        goto out;
-    }
-    for (int64_t row = 0; row < t.rows; row++) {
-        for (int32_t i = 0; i < t.length[row]; i++) s->ids[s->count++] = (uint32_t)t.ids[row * t.seq + i];
-        s->end[s->ends++] = s->count;
-    }
-out:
-    cst_token_rows_free(&t);
-    return st;
+    return cst_token_rows_flat(&s->ids, &s->count, &s->end, &s->ends, path);
 }
 
 static cst_status load_split(run *r, split *s, cst_option_id own, const char *name, int required)
