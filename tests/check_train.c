@@ -161,19 +161,6 @@ static void *open_late(void *user)
     return NULL;
 }
 
-static void enqueue_step(cst_session *s, int64_t t)
-{
-    int32_t ids[24];
-    ck_ok(cst_session_begin(s));
-    for (int a = 0; a < s->o.accum; a++) {
-        uint64_t index = (uint64_t)(t * s->o.accum + a);
-        for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
-        ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
-        ck_ok(cst_session_micro(s, index));
-    }
-    ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
-}
-
 /* Two steps of three micro-batches are enqueued while the device stands still: nothing in a step waits for it. What
  * comes out is what a run gives that waits after every step. */
 START_TEST(nothing_in_a_step_waits_for_the_device)
