@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "model/freeze.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/outdir.h"
@@ -342,10 +343,14 @@ END_TEST
 
 /* ---- a loss that isn't finite ---- */
 
-/* One run whose parameter `id` has this value at its place 3 when it starts. */
-static void train_with(int on_host, int id, float value, const char *words)
+/* One run whose parameter `id` has this value at its place 3 when it starts. freeze: patterns, or NULL. */
+static void train_with(int on_host, const char *freeze, int id, float value, const char *words)
 {
     cst_session_options o = tiny(on_host);
+    unsigned char *frozen = NULL;
+    int count;
+    if (freeze) ck_ok(cst_freeze(&frozen, &count, &o.config, freeze));
+    o.frozen = frozen;
     cst_session *s = open_new(&o);
     static uint32_t text[1000];
     char want[200];
@@ -362,15 +367,29 @@ static void train_with(int on_host, int id, float value, const char *words)
     ck_assert(!cst_path_exists(test_path(t.out_dir, "checkpoint-1")) && !cst_path_exists(test_path(t.out_dir, "best")));
     cst_batches_free(b);
     ck_ok(cst_session_close(s, CST_OK));
+    free(frozen);
 }
 
 START_TEST(a_loss_that_is_not_finite_names_the_first_tensor)
 {
     cst_session_options o = tiny(0);
     int norm = cst_param_id(&o.config, CST_ROLE_FFN_NORM_WEIGHT, 1);
-    train_with(_i, norm, NAN, "weight \"%s\" (NaN at element 3)");
-    train_with(_i, norm, INFINITY, "weight \"%s\" (infinity at element 3)");
-    train_with(_i, norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+    train_with(_i, NULL, norm, NAN, "weight \"%s\" (NaN at element 3)");
+    train_with(_i, NULL, norm, INFINITY, "weight \"%s\" (infinity at element 3)");
+    train_with(_i, NULL, norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+}
+END_TEST
+
+/* Weights that are frozen are named as others are; of gradients, the first of those that there are. */
+START_TEST(with_frozen_parameters_too)
+{
+    cst_session_options o = tiny(0);
+    int norm = cst_param_id(&o.config, CST_ROLE_FFN_NORM_WEIGHT, 1);
+    train_with(_i, "layers.1.*", norm, NAN, "weight \"%s\" (NaN at element 3)");
+    train_with(_i, "embed_*,layers.0.*", norm, INFINITY, "weight \"%s\" (infinity at element 3)");
+    train_with(_i, "layers.1.*", norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+    train_with(_i, "embed_*,project_*,layers.1.*", norm, 3e38f, "the gradient of \"model.decoder.layers.0.self_attn.k_proj.weight\"");
+    train_with(_i, "embed_*,project_*,layers.0.*", norm, 3e38f, "the gradient of \"model.decoder.layers.1.self_attn.k_proj.weight\"");
 }
 END_TEST
 
@@ -387,6 +406,7 @@ int main(void)
     tcase_add_test(tc, a_failed_save_leaves_what_was_there);
     tcase_add_test(tc, metrics_go_on_without_a_step_twice);
     tcase_add_loop_test(tc, a_loss_that_is_not_finite_names_the_first_tensor, 0, 2);
+    tcase_add_loop_test(tc, with_frozen_parameters_too, 0, 2);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

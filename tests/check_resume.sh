@@ -101,6 +101,9 @@ train --resume "$dir/stop" --stop-after $((at + 2)) --quiet || bad "after Ctrl-C
 
 # A loss that isn't finite: the step, the tensor, and what was saved before.
 refused 1 'step [0-9]*: the loss is not a finite number.*"model.decoder' $run --steps 9 --lr 1e38 --warmup 6 --save-every 1 --clip 0 --out "$dir/nan"
+refused 1 'step [0-9]*: the loss is not a finite number.*"model.decoder.layers.1' $run --steps 9 --lr 1e38 --warmup 6 --clip 0 \
+    --freeze '*.embed_*,*.project_*,*.layers.0.*' --out "$dir/nan-frozen"
+grep -q '"status": "failed"' "$dir/nan-frozen/run.json" || grep -q 'not a finite number' "$dir/nan-frozen/run.json" || bad "run.json doesn't tell of the loss"
 
 # SIGKILL at 20 random moments, every other one while a checkpoint is being written. Each time the run goes on from its
 # last complete checkpoint; the numbers of all its steps are those of the run that nobody killed.

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,7 +136,9 @@ static cst_status save_checkpoint(run *r, int64_t step)
     const cst_train_options *o = r->o;
     cst_checkpoint c = {.step = step, .best_loss = r->result->best_loss, .best_step = r->result->best_step, .about = o->about};
     if (fdatasync(r->metrics) && errno != EINVAL) return cst_fail(CST_IO, "%s/metrics.jsonl: %s", o->out_dir, strerror(errno));
+    double start = cst_now();
     CST_TRY(cst_checkpoint_save(r->s, o->out_dir, &c, o->save, o->user));
+    cst_log(CST_LOG_DEBUG, "checkpoint of step %" PRId64 " saved in %.2f s", c.step, cst_now() - start);
     r->result->saved = step;
     return cst_outdir_keep(o->out_dir, o->keep);
 }
