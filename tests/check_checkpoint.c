@@ -154,10 +154,11 @@ START_TEST(damage_is_named)
 {
     static const struct {
         const char *name, *missing, *cut, *bit;
-    } files[] = {{"model.safetensors", "no weights", "model.safetensors", "checksum"},
-                 {"optimizer.safetensors", "optimizer.safetensors: No such file", "optimizer.safetensors", "optimizer.safetensors: its numbers"},
-                 {"trainer.json", "no complete checkpoint", "trainer.json", NULL},
-                 {"complete", "isn't complete", NULL, NULL}};
+    } files[] = {
+        {"model.safetensors", "no weights", "model.safetensors", "checksum"},
+        {"optimizer.safetensors", "optimizer.safetensors: No such file", "optimizer.safetensors", "optimizer.safetensors: its numbers"},
+        {"trainer.json", "no complete checkpoint", "trainer.json", NULL},
+        {"complete", "isn't complete", NULL, NULL}};
     cst_session_options o = tiny(0);
     cst_checkpoint c = {.step = 2, .best_loss = NAN};
     float loss[2];
@@ -179,7 +180,8 @@ START_TEST(damage_is_named)
         ck_assert_msg(try_load(point) != CST_OK && strstr(cst_detail(), files[i].missing), "without %s: %s", files[i].name, cst_detail());
         for (int k = 1; files[i].cut && k < 8; k++) {
             ck_ok(cst_file_write(copy, data, n * (size_t)k / 8));
-            ck_assert_msg(try_load(point) == CST_INPUT && strstr(cst_detail(), files[i].cut), "%s cut off: %s", files[i].name, cst_detail());
+            ck_assert_msg(try_load(point) == CST_INPUT && strstr(cst_detail(), files[i].cut), "%s cut off: %s", files[i].name,
+                          cst_detail());
         }
         if (files[i].bit) { /* the lowest bit of a number in the middle */
             size_t at = n - n / 8 * 4;
@@ -206,7 +208,8 @@ START_TEST(a_wrong_trainer_json_is_named)
                  {"{\"schema\": 1, \"step\": -3}", "\"step\" is -3", CST_INPUT},
                  {"{\"schema\": 1, \"step\": 3}", "\"xxh3\"", CST_INPUT},
                  {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"12\"}}", "16 hex", CST_INPUT},
-                 {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"0123456789abcdef\", \"moments\": \"0123456789abcdef\"}}", "matrix_products", CST_INPUT}};
+                 {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"0123456789abcdef\", \"moments\": \"0123456789abcdef\"}}",
+                  "matrix_products", CST_INPUT}};
     const char *dir = test_file("wrong");
     ck_ok(cst_make_dirs(dir));
     put(test_path(dir, "complete"), "");
@@ -239,7 +242,8 @@ START_TEST(the_newest_are_kept_and_others_left_alone)
         ck_ok(cst_outdir_keep(dir, 2));
     }
     ck_assert_int_eq(entries(dir), 4);
-    ck_assert(cst_path_exists(test_path(dir, "checkpoint-11")) && cst_path_exists(test_path(dir, "checkpoint-12"))); /* not by the alphabet */
+    ck_assert(cst_path_exists(test_path(dir, "checkpoint-11")) &&
+              cst_path_exists(test_path(dir, "checkpoint-12"))); /* not by the alphabet */
     ck_ok(cst_outdir_keep(dir, 0));
     ck_assert_int_eq(entries(dir), 4);
     ck_fails(cst_outdir_check_new(dir), CST_USAGE, "the last of step 12");
@@ -326,7 +330,8 @@ START_TEST(metrics_go_on_without_a_step_twice)
     int fd;
     snprintf(dir, sizeof dir, "%s", test_file("metrics"));
     ck_ok(cst_make_dirs(dir));
-    put(test_path(dir, "metrics.jsonl"), "{\"step\": 1, \"loss\": 3}\n{\"step\": 2}\n{\"step\": 2}\nrubbish\n{\"step\": 3}\n{\"step\": 4}\n{\"ste");
+    put(test_path(dir, "metrics.jsonl"),
+        "{\"step\": 1, \"loss\": 3}\n{\"step\": 2}\n{\"step\": 2}\nrubbish\n{\"step\": 3}\n{\"step\": 4}\n{\"ste");
     ck_ok(cst_metrics_open(&fd, dir, NULL, 3));
     ck_assert_int_eq(write(fd, "+\n", 2), 2);
     close(fd);
@@ -360,7 +365,12 @@ static void train_with(int on_host, const char *freeze, int id, float value, con
     for (int i = 0; i < 1000; i++) text[i] = (uint32_t)(cst_random_u64(7, 7, (uint64_t)i) % (uint64_t)o.config.vocab_size);
     ck_ok(cst_batches_create(&b, text, 1000, &c));
     ck_ok(cst_tensor_write(s->model->w[id], 12, &value, 4));
-    cst_train_options t = {.out_dir = test_file("nan"), .steps = 5, .save_every = 1, .schedule = {CST_SCHEDULE_CONSTANT, 1e-3, 0, 5}, .train = b, .save = save_model};
+    cst_train_options t = {.out_dir = test_file("nan"),
+                           .steps = 5,
+                           .save_every = 1,
+                           .schedule = {CST_SCHEDULE_CONSTANT, 1e-3, 0, 5},
+                           .train = b,
+                           .save = save_model};
     snprintf(want, sizeof want, words, s->model->param[id].name);
     ck_fails(cst_train(&result, s, &t), CST_NOT_FINITE, want);
     ck_assert(strstr(cst_detail(), "step 1: the loss"));

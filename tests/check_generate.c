@@ -69,7 +69,8 @@ static void same_text(const char *what, const text *got, const text *want)
     for (int64_t i = 0; i < got->count && i < want->count; i++)
         ck_assert_msg(got->ids[i] == want->ids[i], "%s: token %d is %d, wanted %d", what, (int)i, got->ids[i], want->ids[i]);
     ck_assert_msg(got->count == want->count, "%s: %d tokens, wanted %d", what, (int)got->count, (int)want->count);
-    ck_assert_msg(got->end == want->end, "%s: ended by %s, wanted %s", what, cst_generate_end_name(got->end), cst_generate_end_name(want->end));
+    ck_assert_msg(got->end == want->end, "%s: ended by %s, wanted %s", what, cst_generate_end_name(got->end),
+                  cst_generate_end_name(want->end));
 }
 
 /* Prompts of 1 to 130 tokens, across the tiles of attention, each with up to 70 tokens of text; with and without kept keys
@@ -242,7 +243,8 @@ static void expect_frequencies(const char *what, const float *logits, int64_t n,
     double f[8];
     frequencies(f, logits, n, s);
     for (int64_t i = 0; i < n; i++)
-        ck_assert_msg(fabs(f[i] - p[i]) <= 5 * sqrt(p[i] * (1 - p[i]) / DRAWS), "%s: token %d comes in %g of cases, wanted %g", what, (int)i, f[i], p[i]);
+        ck_assert_msg(fabs(f[i] - p[i]) <= 5 * sqrt(p[i] * (1 - p[i]) / DRAWS), "%s: token %d comes in %g of cases, wanted %g", what,
+                      (int)i, f[i], p[i]);
 }
 
 /* Probabilities 0.1, 0.4, 0.2, 0.05, 0.25 of logits that are their logarithms, and 3 more. */
@@ -318,7 +320,8 @@ START_TEST(bad_sampling_is_refused)
     cst_sampling bad[] = {{.temperature = -1, .top_p = 1}, {.temperature = NAN, .top_p = 1}, {.temperature = INFINITY, .top_p = 1},
                           {.temperature = 1, .top_p = 0},  {.temperature = 1, .top_p = 1.01}, {.temperature = 1, .top_p = NAN},
                           {.temperature = 1, .top_p = 1, .top_k = -1}};
-    static const char *const words[] = {"temperature of -1", "temperature of", "temperature of inf", "top-p of 0", "top-p of 1.01", "top-p of", "top-k of -1"};
+    static const char *const words[] = {"temperature of -1", "temperature of", "temperature of inf", "top-p of 0",
+                                        "top-p of 1.01",     "top-p of",       "top-k of -1"};
     for (int i = 0; i < 7; i++) ck_fails(cst_sample(&id, logits, 2, &bad[i], 0), CST_USAGE, words[i]);
     ck_fails(cst_sample(&id, logits, 3, &greedy, 0), CST_NOT_FINITE, "the logit of token 2 is");
     ck_fails(cst_sample(&id, infinite, 2, &greedy, 0), CST_NOT_FINITE, "the logit of token 1 is");

@@ -87,7 +87,8 @@ START_TEST(older_forms)
     json_t *j = fixture(), *model = json_object_get(j, "model"), *lines = json_array(), *pair;
     size_t i;
     json_array_foreach(json_object_get(model, "merges"), i, pair)
-        json_array_append_new(lines, json_sprintf("%s %s", json_string_value(json_array_get(pair, 0)), json_string_value(json_array_get(pair, 1))));
+        json_array_append_new(
+            lines, json_sprintf("%s %s", json_string_value(json_array_get(pair, 0)), json_string_value(json_array_get(pair, 1))));
     ck_assert_uint_eq(json_array_size(lines), 1240);
     json_object_set_new(model, "merges", lines);
     ck_assert_uint_eq(hash_of(folder_of(json_incref(j))), hash_of_files());
@@ -119,7 +120,8 @@ END_TEST
 /* Added tokens may stand behind the model's vocabulary; their names in a text are one id, also after saving. */
 START_TEST(added_tokens)
 {
-    static const char added[] = "[{\"id\": 2, \"content\": \"</s>\"}, {\"id\": 1500, \"content\": \"<mask>\", \"special\": true, \"lstrip\": false}]";
+    static const char added[] =
+        "[{\"id\": 2, \"content\": \"</s>\"}, {\"id\": 1500, \"content\": \"<mask>\", \"special\": true, \"lstrip\": false}]";
     cst_tokenizer *t = NULL;
     uint32_t *ids;
     size_t count;
@@ -134,12 +136,14 @@ START_TEST(added_tokens)
     ck_ok(cst_tokenizer_save(t, test_file("saved")));
     ck_assert_uint_eq(hash_of(test_file("saved")), cst_tokenizer_hash(t));
     cst_tokenizer_free(t);
-    ck_fails(open_with("", "added_tokens", "[{\"id\": 3, \"content\": \"</s>\"}]"), CST_INPUT, "\"</s>\" has id 3, in the vocabulary another");
+    ck_fails(open_with("", "added_tokens", "[{\"id\": 3, \"content\": \"</s>\"}]"), CST_INPUT,
+             "\"</s>\" has id 3, in the vocabulary another");
     ck_fails(open_with("", "added_tokens", "[{\"id\": 1600, \"content\": \"<x>\"}]"), CST_INPUT, "\"<x>\" has id 1600, outside 0..1500");
     ck_fails(open_with("", "added_tokens", "[{\"content\": \"<x>\"}]"), CST_INPUT, "\"added_tokens\", place 0: an \"id\"");
     ck_fails(open_with("", "added_tokens", "[7]"), CST_INPUT, "\"added_tokens\", place 0");
     ck_fails(open_with("", "added_tokens", "{}"), CST_INPUT, "\"added_tokens\" must be an array");
-    ck_fails(open_with("", "added_tokens", "[{\"id\": 2, \"content\": \"</s>\", \"rstrip\": true}]"), CST_UNSUPPORTED, "\"added_tokens\" with \"rstrip\"");
+    ck_fails(open_with("", "added_tokens", "[{\"id\": 2, \"content\": \"</s>\", \"rstrip\": true}]"), CST_UNSUPPORTED,
+             "\"added_tokens\" with \"rstrip\"");
 }
 END_TEST
 
@@ -148,11 +152,13 @@ START_TEST(other_tokenizers_are_refused)
     static const struct {
         const char *part, *member, *value, *words;
     } cases[] = {
-        {"", "model", "{\"type\": \"Unigram\", \"vocab\": []}", "tokenizer.json: the type of \"model\" is \"Unigram\"; OPT's tokenizers have \"BPE\""},
+        {"", "model", "{\"type\": \"Unigram\", \"vocab\": []}",
+         "tokenizer.json: the type of \"model\" is \"Unigram\"; OPT's tokenizers have \"BPE\""},
         {"model", "type", "\"WordPiece\"", "\"model\" is \"WordPiece\""},
         {"", "model", "null", "\"model\" is \"null\""},
         {"", "model", "{}", "\"model\" is \"\""},
-        {"", "normalizer", "{\"type\": \"Sequence\", \"normalizers\": []}", "\"normalizer\" is \"Sequence\"; OPT's tokenizers have \"null\""},
+        {"", "normalizer", "{\"type\": \"Sequence\", \"normalizers\": []}",
+         "\"normalizer\" is \"Sequence\"; OPT's tokenizers have \"null\""},
         {"", "pre_tokenizer", "{\"type\": \"Metaspace\"}", "\"pre_tokenizer\" is \"Metaspace\"; OPT's tokenizers have \"ByteLevel\""},
         {"", "pre_tokenizer", "null", "\"pre_tokenizer\" is \"null\""},
         {"", "decoder", "{\"type\": \"WordPiece\"}", "\"decoder\" is \"WordPiece\""},

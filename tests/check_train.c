@@ -310,7 +310,8 @@ START_TEST(metrics_and_checkpoints)
     cst_train_result result;
     char dir[300], path[400], line[600];
     snprintf(dir, sizeof dir, "%s/run", test_dir());
-    cst_train_options t = {.out_dir = dir, .steps = STEPS, .eval_every = 3, .save_every = 4, .schedule = {CST_SCHEDULE_LINEAR, 1e-2, 2, STEPS}};
+    cst_train_options t = {
+        .out_dir = dir, .steps = STEPS, .eval_every = 3, .save_every = 4, .schedule = {CST_SCHEDULE_LINEAR, 1e-2, 2, STEPS}};
     train_once(&o, &t, CST_OK, &result);
     ck_assert_int_eq(reports, STEPS);
     ck_assert(result.valid_loss > 1 && result.valid_loss < 10);
@@ -321,7 +322,8 @@ START_TEST(metrics_and_checkpoints)
         ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
         json_t *j = json_loads(line, 0, NULL);
         ck_assert_msg(j != NULL, "not JSON: %s", line);
-        static const char *const keys[] = {"step", "loss", "lr", "grad_norm", "tokens_per_s", "ms", "device_bytes", "device_peak_bytes", "h2d_bytes", "d2h_bytes"};
+        static const char *const keys[] = {
+            "step", "loss", "lr", "grad_norm", "tokens_per_s", "ms", "device_bytes", "device_peak_bytes", "h2d_bytes", "d2h_bytes"};
         for (size_t k = 0; k < 10; k++) ck_assert_msg(json_is_number(json_object_get(j, keys[k])), "%s", keys[k]);
         ck_assert_int_eq(json_integer_value(json_object_get(j, "step")), i + 1);
         ck_assert((float)json_number_value(json_object_get(j, "loss")) == (float)report_loss[i]); /* all bits */

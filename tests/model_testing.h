@@ -55,7 +55,8 @@ static inline int32_t *json_tokens(const json_t *rows, int64_t *batch, int64_t *
     *batch = (int64_t)json_array_size(rows);
     *seq = 0;
     for (int64_t r = 0; r < *batch; r++)
-        if ((int64_t)json_array_size(json_array_get(rows, (size_t)r)) > *seq) *seq = (int64_t)json_array_size(json_array_get(rows, (size_t)r));
+        if ((int64_t)json_array_size(json_array_get(rows, (size_t)r)) > *seq)
+            *seq = (int64_t)json_array_size(json_array_get(rows, (size_t)r));
     int32_t *ids = calloc((size_t)(*batch * *seq), sizeof *ids);
     *length = calloc((size_t)*batch, sizeof **length);
     for (int64_t r = 0; r < *batch; r++) {

@@ -67,7 +67,8 @@ cst_status cst_tokenizer_from(cst_tokenizer **t, const cst_args *a, const cst_co
         cst_log(CST_LOG_WARN, "%s; ids need no tokenizer", cst_detail());
         return CST_OK;
     }
-    if (st != CST_OK && !spec) st = cst_fail_in(st, "the tokenizer that %s belongs to can't be used (--tokenizer names another one, or bytes)", file);
+    if (st != CST_OK && !spec)
+        st = cst_fail_in(st, "the tokenizer that %s belongs to can't be used (--tokenizer names another one, or bytes)", file);
     CST_TRY(st);
     if ((int64_t)cst_tokenizer_size(*t) <= c->vocab_size) return CST_OK;
     st = cst_fail(CST_INPUT, "the tokenizer (%s) has %u ids, the model's \"vocab_size\" is %" PRId64 ": too small",

@@ -20,7 +20,9 @@ static cst_status row(cst_mem *m, const cst_gemm_args *g, const cst_use *use, si
     cst_device *dev = cst_mem_device(m);
     size_t rows = g->trans_b ? (size_t)g->n : k, cols = g->trans_b ? k : (size_t)g->n;
     const cl_float zero = 0;
-    if (!add) CST_TRY(cst_cl(clEnqueueFillBuffer(dev->compute, use[2].mem, &zero, sizeof zero, 4 * c, 4 * (size_t)g->n, 0, NULL, NULL), "clEnqueueFillBuffer"));
+    if (!add)
+        CST_TRY(cst_cl(clEnqueueFillBuffer(dev->compute, use[2].mem, &zero, sizeof zero, 4 * c, 4 * (size_t)g->n, 0, NULL, NULL),
+                       "clEnqueueFillBuffer"));
     int code = CLBlastSgemv(CLBlastLayoutRowMajor, g->trans_b ? CLBlastTransposeNo : CLBlastTransposeYes, rows, cols, 1.0f, use[1].mem, b,
                             (size_t)g->ldb, use[0].mem, a, g->trans_a ? (size_t)g->lda : 1, 1.0f, use[2].mem, c, 1, &dev->compute, NULL);
     return code ? failed(g, code) : CST_OK;

@@ -219,7 +219,8 @@ static cst_status read_json_merges(reader *r)
     json_array_foreach(r->json.merges, i, merge)
     {
         int pair = json_array_size(merge) == 2;
-        const char *left = json_string_value(pair ? json_array_get(merge, 0) : merge), *right = pair ? json_string_value(json_array_get(merge, 1)) : "";
+        const char *left = json_string_value(pair ? json_array_get(merge, 0) : merge),
+                   *right = pair ? json_string_value(json_array_get(merge, 1)) : "";
         if (!left || !right) {
             st = cst_fail(CST_INPUT, "%s: merge %zu: a string or an array of two strings is wanted", r->merges_path, i + 1);
             goto out;
@@ -267,7 +268,8 @@ static cst_status load_files(reader *r)
     free(r->vocab_path);
     free(r->merges_path);
     r->vocab_path = r->merges_path = NULL;
-    if (!(r->vocab_path = strdup(r->json_path)) || !(r->merges_path = strdup(r->json_path))) return cst_fail(CST_NO_MEMORY, "%s", r->json_path);
+    if (!(r->vocab_path = strdup(r->json_path)) || !(r->merges_path = strdup(r->json_path)))
+        return cst_fail(CST_NO_MEMORY, "%s", r->json_path);
     r->vocab = json_incref(r->json.vocab);
     r->vocab_name = "its vocabulary";
     return CST_OK;

@@ -237,7 +237,8 @@ cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_o
         CST_GO(between(&r, t + 1, p, stopped), out);
     }
     for (int64_t i = 0; i < 2; i++) CST_GO(finish_step(&r, &ring[(last + i) % 2]), out);
-    if (stopped && result->steps < last) st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
+    if (stopped && result->steps < last)
+        st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
 out:
     for (int i = 0; i < 2; i++) {
         cst_mem_wait(&ring[i].loss_read);

@@ -62,7 +62,8 @@ static char *vocab_text(size_t *length, const char *more, size_t n)
 
 static void write_json(const char *vocab, size_t vocab_length, const char *merges, size_t n, const char *more, size_t m)
 {
-    static const char begin[] = "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"vocab\": ",
+    static const char begin[] =
+        "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"vocab\": ",
                       middle[] = ", \"merges\": ";
     char *text = malloc(sizeof begin + sizeof middle + vocab_length + n + m + 2), *p = text;
     p = mempcpy(p, begin, sizeof begin - 1);
