@@ -145,13 +145,6 @@ START_TEST(shuffle_is_uniform)
 }
 END_TEST
 
-static const char *path_of(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", test_dir(), name);
-    return path;
-}
-
 static void check_content(const char *path, const char *want)
 {
     char *text;
@@ -175,7 +168,7 @@ START_TEST(a_file_is_old_or_new_never_between)
 {
     cst_file *f;
     char dir[512], path[560];
-    snprintf(dir, sizeof dir, "%s", path_of("atomic"));
+    snprintf(dir, sizeof dir, "%s", test_file("atomic"));
     snprintf(path, sizeof path, "%s/f", dir);
     ck_ok(cst_make_dirs(dir));
     ck_ok(cst_file_write(path, "old", 3));
@@ -205,7 +198,7 @@ START_TEST(a_failed_commit_leaves_nothing)
 {
     cst_file *f;
     char dir[512], target[560];
-    snprintf(dir, sizeof dir, "%s", path_of("taken"));
+    snprintf(dir, sizeof dir, "%s", test_file("taken"));
     snprintf(target, sizeof target, "%s/folder", dir);
     ck_ok(cst_make_dirs(target)); /* renaming a file over a folder fails */
     ck_ok(cst_file_create(&f, target));
@@ -219,16 +212,16 @@ START_TEST(file_errors)
 {
     char *text, nested[560];
     size_t n;
-    ck_fails(cst_file_read(&text, &n, path_of("absent")), CST_IO, "absent");
+    ck_fails(cst_file_read(&text, &n, test_file("absent")), CST_IO, "absent");
     ck_fails(cst_file_read(&text, &n, test_dir()), CST_IO, "not a regular file");
-    ck_fails(cst_file_write(path_of("no/such/folder"), "x", 1), CST_IO, "no/such/folder");
-    ck_ok(cst_file_write(path_of("empty"), "", 0));
-    check_content(path_of("empty"), "");
-    ck_fails(cst_make_dirs(path_of("empty")), CST_IO, "not a folder");
-    snprintf(nested, sizeof nested, "%s", path_of("a/b//c/"));
+    ck_fails(cst_file_write(test_file("no/such/folder"), "x", 1), CST_IO, "no/such/folder");
+    ck_ok(cst_file_write(test_file("empty"), "", 0));
+    check_content(test_file("empty"), "");
+    ck_fails(cst_make_dirs(test_file("empty")), CST_IO, "not a folder");
+    snprintf(nested, sizeof nested, "%s", test_file("a/b//c/"));
     ck_ok(cst_make_dirs(nested));
     ck_ok(cst_make_dirs(nested));
-    ck_assert(cst_path_exists(nested) && !cst_path_exists(path_of("a/x")));
+    ck_assert(cst_path_exists(nested) && !cst_path_exists(test_file("a/x")));
     char *p = cst_path_join("a", "b");
     ck_assert_str_eq(p, "a/b");
     free(p);
@@ -237,8 +230,8 @@ END_TEST
 
 static cst_status load(json_t **j, const char *text)
 {
-    ck_ok(cst_file_write(path_of("t.json"), text, strlen(text)));
-    return cst_json_load(j, path_of("t.json"), JSON_OBJECT);
+    ck_ok(cst_file_write(test_file("t.json"), text, strlen(text)));
+    return cst_json_load(j, test_file("t.json"), JSON_OBJECT);
 }
 
 START_TEST(json_files)
@@ -249,13 +242,13 @@ START_TEST(json_files)
     ck_fails(load(&j, "[1]"), CST_INPUT, "expected a JSON object");
     ck_fails(load(&j, ""), CST_INPUT, "t.json");
     ck_fails(load(&j, "{} x"), CST_INPUT, "t.json");
-    ck_fails(cst_json_load(&j, path_of("none.json"), JSON_OBJECT), CST_IO, "none.json");
-    ck_fails(cst_json_load(&j, path_of("t.json"), JSON_ARRAY), CST_INPUT, "t.json");
+    ck_fails(cst_json_load(&j, test_file("none.json"), JSON_OBJECT), CST_IO, "none.json");
+    ck_fails(cst_json_load(&j, test_file("t.json"), JSON_ARRAY), CST_INPUT, "t.json");
     ck_ok(load(&j, "{\"a\": 1}"));
-    ck_ok(cst_json_save(j, path_of("saved.json")));
+    ck_ok(cst_json_save(j, test_file("saved.json")));
     json_decref(j);
-    check_content(path_of("saved.json"), "{\n  \"a\": 1\n}\n");
-    ck_ok(cst_json_load(&j, path_of("saved.json"), JSON_OBJECT));
+    check_content(test_file("saved.json"), "{\n  \"a\": 1\n}\n");
+    ck_ok(cst_json_load(&j, test_file("saved.json"), JSON_OBJECT));
     json_decref(j);
     ck_fails(load(&j, "{\"a\": \"\\ud800\"}"), CST_INPUT, "t.json");
 }

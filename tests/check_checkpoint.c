@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "model/freeze.h"
 #include "train/checkpoint.h"
 #include "train/metrics.h"
 #include "train/outdir.h"
@@ -25,16 +26,8 @@ static cst_session_options tiny(int on_host)
 /* Steps [from, to) of a run; loss[t] of each. */
 static void steps(cst_session *s, int from, int to, float *loss)
 {
-    int32_t ids[24];
     for (int t = from; t < to; t++) {
-        ck_ok(cst_session_begin(s));
-        for (int a = 0; a < s->o.accum; a++) {
-            uint64_t index = (uint64_t)(t * s->o.accum + a);
-            for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
-            ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
-            ck_ok(cst_session_micro(s, index));
-        }
-        ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+        enqueue_step(s, t);
         ck_ok(cst_tensor_read(s->losses, 0, &loss[t], sizeof loss[t]));
     }
 }
@@ -67,23 +60,6 @@ static cst_status save_model(cst_session *s, const char *dir, void *user)
 {
     CST_TRY(cst_model_save(s->model, dir, CST_SHARD_BYTES));
     return user ? cst_fail(CST_IO, "no more") : CST_OK;
-}
-
-static const char *folder(const char *name)
-{
-    static char path[300];
-    snprintf(path, sizeof path, "%s/%s", test_dir(), name);
-    return path;
-}
-
-/* "<folder>/<file>", in one of four static buffers. */
-static const char *in(const char *dir, const char *file)
-{
-    static char path[4][600];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", dir, file);
-    return path[turn];
 }
 
 /* Entries of a folder. */
@@ -178,15 +154,16 @@ START_TEST(damage_is_named)
 {
     static const struct {
         const char *name, *missing, *cut, *bit;
-    } files[] = {{"model.safetensors", "no weights", "model.safetensors", "checksum"},
-                 {"optimizer.safetensors", "optimizer.safetensors: No such file", "optimizer.safetensors", "optimizer.safetensors: its numbers"},
-                 {"trainer.json", "no complete checkpoint", "trainer.json", NULL},
-                 {"complete", "isn't complete", NULL, NULL}};
+    } files[] = {
+        {"model.safetensors", "no weights", "model.safetensors", "checksum"},
+        {"optimizer.safetensors", "optimizer.safetensors: No such file", "optimizer.safetensors", "optimizer.safetensors: its numbers"},
+        {"trainer.json", "no complete checkpoint", "trainer.json", NULL},
+        {"complete", "isn't complete", NULL, NULL}};
     cst_session_options o = tiny(0);
     cst_checkpoint c = {.step = 2, .best_loss = NAN};
     float loss[2];
     char dir[300], point[400];
-    snprintf(dir, sizeof dir, "%s", folder("damage"));
+    snprintf(dir, sizeof dir, "%s", test_file("damage"));
     snprintf(point, sizeof point, "%s/checkpoint-2", dir);
     make_out(dir);
     cst_session *s = open_new(&o);
@@ -196,14 +173,15 @@ START_TEST(damage_is_named)
     ck_ok(try_load(point));
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t n;
-        const char *path = in(point, files[i].name);
+        const char *path = test_path(point, files[i].name);
         char *data = keep_file(path, &n), copy[600];
         snprintf(copy, sizeof copy, "%s", path);
         ck_assert_int_eq(unlink(copy), 0);
         ck_assert_msg(try_load(point) != CST_OK && strstr(cst_detail(), files[i].missing), "without %s: %s", files[i].name, cst_detail());
         for (int k = 1; files[i].cut && k < 8; k++) {
             ck_ok(cst_file_write(copy, data, n * (size_t)k / 8));
-            ck_assert_msg(try_load(point) == CST_INPUT && strstr(cst_detail(), files[i].cut), "%s cut off: %s", files[i].name, cst_detail());
+            ck_assert_msg(try_load(point) == CST_INPUT && strstr(cst_detail(), files[i].cut), "%s cut off: %s", files[i].name,
+                          cst_detail());
         }
         if (files[i].bit) { /* the lowest bit of a number in the middle */
             size_t at = n - n / 8 * 4;
@@ -230,18 +208,19 @@ START_TEST(a_wrong_trainer_json_is_named)
                  {"{\"schema\": 1, \"step\": -3}", "\"step\" is -3", CST_INPUT},
                  {"{\"schema\": 1, \"step\": 3}", "\"xxh3\"", CST_INPUT},
                  {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"12\"}}", "16 hex", CST_INPUT},
-                 {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"0123456789abcdef\", \"moments\": \"0123456789abcdef\"}}", "matrix_products", CST_INPUT}};
-    const char *dir = folder("wrong");
+                 {"{\"schema\": 1, \"step\": 3, \"xxh3\": {\"weights\": \"0123456789abcdef\", \"moments\": \"0123456789abcdef\"}}",
+                  "matrix_products", CST_INPUT}};
+    const char *dir = test_file("wrong");
     ck_ok(cst_make_dirs(dir));
-    put(in(dir, "complete"), "");
+    put(test_path(dir, "complete"), "");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         cst_checkpoint c;
-        put(in(dir, "trainer.json"), cases[i].text);
+        put(test_path(dir, "trainer.json"), cases[i].text);
         ck_fails(cst_checkpoint_read(&c, dir), cases[i].st, cases[i].words);
         cst_checkpoint_close(&c);
     }
     cst_checkpoint c;
-    ck_fails(cst_checkpoint_read(&c, folder("nowhere")), CST_IO, "nowhere: No such file");
+    ck_fails(cst_checkpoint_read(&c, test_file("nowhere")), CST_IO, "nowhere: No such file");
     cst_checkpoint_close(&c);
 }
 END_TEST
@@ -253,30 +232,31 @@ START_TEST(the_newest_are_kept_and_others_left_alone)
     cst_session_options o = tiny(0);
     cst_session *s = open_new(&o);
     char dir[300];
-    snprintf(dir, sizeof dir, "%s", folder("keep"));
+    snprintf(dir, sizeof dir, "%s", test_file("keep"));
     make_out(dir);
-    ck_ok(cst_make_dirs(in(dir, "checkpoint-1"))); /* another program's: no trainer.json */
-    ck_ok(cst_make_dirs(in(dir, "checkpoint-7x")));
+    ck_ok(cst_make_dirs(test_path(dir, "checkpoint-1"))); /* another program's: no trainer.json */
+    ck_ok(cst_make_dirs(test_path(dir, "checkpoint-7x")));
     for (int64_t t = 8; t <= 12; t++) {
         cst_checkpoint c = {.step = t, .best_loss = NAN};
         ck_ok(cst_checkpoint_save(s, dir, &c, save_model, NULL));
         ck_ok(cst_outdir_keep(dir, 2));
     }
     ck_assert_int_eq(entries(dir), 4);
-    ck_assert(cst_path_exists(in(dir, "checkpoint-11")) && cst_path_exists(in(dir, "checkpoint-12"))); /* not by the alphabet */
+    ck_assert(cst_path_exists(test_path(dir, "checkpoint-11")) &&
+              cst_path_exists(test_path(dir, "checkpoint-12"))); /* not by the alphabet */
     ck_ok(cst_outdir_keep(dir, 0));
     ck_assert_int_eq(entries(dir), 4);
     ck_fails(cst_outdir_check_new(dir), CST_USAGE, "the last of step 12");
     ck_ok(cst_outdir_drop_after(dir, 11));
     char *newest;
     ck_ok(cst_outdir_find(&newest, dir));
-    ck_assert_str_eq(newest, in(dir, "checkpoint-11"));
+    ck_assert_str_eq(newest, test_path(dir, "checkpoint-11"));
     free(newest);
     /* A name that is taken is an error, not a loss. */
     cst_checkpoint c = {.step = 1, .best_loss = NAN};
-    put(in(dir, "checkpoint-1/mine"), "x");
+    put(test_path(dir, "checkpoint-1/mine"), "x");
     ck_fails(cst_checkpoint_save(s, dir, &c, save_model, NULL), CST_IO, "checkpoint-1");
-    ck_assert(cst_path_exists(in(dir, "checkpoint-1/mine")));
+    ck_assert(cst_path_exists(test_path(dir, "checkpoint-1/mine")));
     ck_assert_int_eq(entries(dir), 3);
     ck_ok(cst_session_close(s, CST_OK));
 }
@@ -286,22 +266,22 @@ START_TEST(what_killed_runs_left_is_put_right)
 {
     char dir[300];
     int lock, other;
-    snprintf(dir, sizeof dir, "%s", folder("stale"));
-    ck_ok(cst_make_dirs(in(dir, ".checkpoint-5.tmp-abc123")));
-    put(in(dir, ".checkpoint-5.tmp-abc123/model.safetensors"), "half");
-    ck_ok(cst_make_dirs(in(dir, ".best.tmp-abc123")));
-    ck_ok(cst_make_dirs(in(dir, ".best.old")));
-    put(in(dir, ".best.old/config.json"), "old");
-    ck_ok(cst_make_dirs(in(dir, "checkpoint-4"))); /* renamed, but without its mark */
-    put(in(dir, "checkpoint-4/trainer.json"), "{}");
-    ck_ok(cst_make_dirs(in(dir, ".hidden.tmp-mine")));
+    snprintf(dir, sizeof dir, "%s", test_file("stale"));
+    ck_ok(cst_make_dirs(test_path(dir, ".checkpoint-5.tmp-abc123")));
+    put(test_path(dir, ".checkpoint-5.tmp-abc123/model.safetensors"), "half");
+    ck_ok(cst_make_dirs(test_path(dir, ".best.tmp-abc123")));
+    ck_ok(cst_make_dirs(test_path(dir, ".best.old")));
+    put(test_path(dir, ".best.old/config.json"), "old");
+    ck_ok(cst_make_dirs(test_path(dir, "checkpoint-4"))); /* renamed, but without its mark */
+    put(test_path(dir, "checkpoint-4/trainer.json"), "{}");
+    ck_ok(cst_make_dirs(test_path(dir, ".hidden.tmp-mine")));
     ck_ok(cst_outdir_open(&lock, dir));
     ck_assert_int_eq(entries(dir), 2);
-    ck_assert(cst_path_exists(in(dir, "best/config.json"))); /* it came back */
-    ck_assert(cst_path_exists(in(dir, ".hidden.tmp-mine")));
+    ck_assert(cst_path_exists(test_path(dir, "best/config.json"))); /* it came back */
+    ck_assert(cst_path_exists(test_path(dir, ".hidden.tmp-mine")));
     ck_fails(cst_outdir_open(&other, dir), CST_STATE, "another run");
     close(lock);
-    ck_ok(cst_make_dirs(in(dir, ".best.old")));
+    ck_ok(cst_make_dirs(test_path(dir, ".best.old")));
     ck_ok(cst_outdir_open(&lock, dir));
     close(lock);
     ck_assert_int_eq(entries(dir), 2);
@@ -315,12 +295,12 @@ START_TEST(a_failed_save_leaves_what_was_there)
     char dir[300], *newest;
     size_t n;
     int fail = 1;
-    snprintf(dir, sizeof dir, "%s", folder("failed"));
+    snprintf(dir, sizeof dir, "%s", test_file("failed"));
     make_out(dir);
     cst_checkpoint c = {.step = 1, .best_loss = NAN};
     ck_ok(cst_checkpoint_save(s, dir, &c, save_model, NULL));
     ck_ok(cst_checkpoint_save_best(s, dir, save_model, NULL));
-    char *best = keep_file(in(dir, "best/model.safetensors"), &n);
+    char *best = keep_file(test_path(dir, "best/model.safetensors"), &n);
     float loss[1];
     steps(s, 0, 1, loss);
     c.step = 2;
@@ -328,12 +308,12 @@ START_TEST(a_failed_save_leaves_what_was_there)
     ck_fails(cst_checkpoint_save_best(s, dir, save_model, &fail), CST_IO, "no more");
     ck_assert_int_eq(entries(dir), 2);
     ck_ok(cst_outdir_find(&newest, dir));
-    ck_assert_str_eq(newest, in(dir, "checkpoint-1"));
+    ck_assert_str_eq(newest, test_path(dir, "checkpoint-1"));
     free(newest);
-    char *still = keep_file(in(dir, "best/model.safetensors"), &n);
+    char *still = keep_file(test_path(dir, "best/model.safetensors"), &n);
     ck_assert(!memcmp(best, still, n));
     ck_ok(cst_checkpoint_save_best(s, dir, save_model, NULL)); /* and this takes its place */
-    char *better = keep_file(in(dir, "best/model.safetensors"), &n);
+    char *better = keep_file(test_path(dir, "best/model.safetensors"), &n);
     ck_assert(memcmp(best, better, n));
     ck_assert_int_eq(entries(dir), 2);
     ck_fails(cst_outdir_room(dir, UINT64_MAX), CST_IO, "18446744073709551615 bytes");
@@ -348,18 +328,19 @@ START_TEST(metrics_go_on_without_a_step_twice)
     char dir[300], *text;
     size_t n;
     int fd;
-    snprintf(dir, sizeof dir, "%s", folder("metrics"));
+    snprintf(dir, sizeof dir, "%s", test_file("metrics"));
     ck_ok(cst_make_dirs(dir));
-    put(in(dir, "metrics.jsonl"), "{\"step\": 1, \"loss\": 3}\n{\"step\": 2}\n{\"step\": 2}\nrubbish\n{\"step\": 3}\n{\"step\": 4}\n{\"ste");
+    put(test_path(dir, "metrics.jsonl"),
+        "{\"step\": 1, \"loss\": 3}\n{\"step\": 2}\n{\"step\": 2}\nrubbish\n{\"step\": 3}\n{\"step\": 4}\n{\"ste");
     ck_ok(cst_metrics_open(&fd, dir, NULL, 3));
     ck_assert_int_eq(write(fd, "+\n", 2), 2);
     close(fd);
-    text = keep_file(in(dir, "metrics.jsonl"), &n);
+    text = keep_file(test_path(dir, "metrics.jsonl"), &n);
     ck_assert_str_eq(text, "{\"step\": 1, \"loss\": 3}\n{\"step\": 2}\n{\"step\": 3}\n+\n");
     free(text);
     ck_ok(cst_metrics_open(&fd, dir, NULL, 0));
     close(fd);
-    text = keep_file(in(dir, "metrics.jsonl"), &n);
+    text = keep_file(test_path(dir, "metrics.jsonl"), &n);
     ck_assert_uint_eq(n, 0);
     free(text);
 }
@@ -367,10 +348,14 @@ END_TEST
 
 /* ---- a loss that isn't finite ---- */
 
-/* One run whose parameter `id` has this value at its place 3 when it starts. */
-static void train_with(int on_host, int id, float value, const char *words)
+/* One run whose parameter `id` has this value at its place 3 when it starts. freeze: patterns, or NULL. */
+static void train_with(int on_host, const char *freeze, int id, float value, const char *words)
 {
     cst_session_options o = tiny(on_host);
+    unsigned char *frozen = NULL;
+    int count;
+    if (freeze) ck_ok(cst_freeze(&frozen, &count, &o.config, freeze));
+    o.frozen = frozen;
     cst_session *s = open_new(&o);
     static uint32_t text[1000];
     char want[200];
@@ -380,22 +365,41 @@ static void train_with(int on_host, int id, float value, const char *words)
     for (int i = 0; i < 1000; i++) text[i] = (uint32_t)(cst_random_u64(7, 7, (uint64_t)i) % (uint64_t)o.config.vocab_size);
     ck_ok(cst_batches_create(&b, text, 1000, &c));
     ck_ok(cst_tensor_write(s->model->w[id], 12, &value, 4));
-    cst_train_options t = {.out_dir = folder("nan"), .steps = 5, .save_every = 1, .schedule = {CST_SCHEDULE_CONSTANT, 1e-3, 0, 5}, .train = b, .save = save_model};
+    cst_train_options t = {.out_dir = test_file("nan"),
+                           .steps = 5,
+                           .save_every = 1,
+                           .schedule = {CST_SCHEDULE_CONSTANT, 1e-3, 0, 5},
+                           .train = b,
+                           .save = save_model};
     snprintf(want, sizeof want, words, s->model->param[id].name);
     ck_fails(cst_train(&result, s, &t), CST_NOT_FINITE, want);
     ck_assert(strstr(cst_detail(), "step 1: the loss"));
-    ck_assert(!cst_path_exists(in(t.out_dir, "checkpoint-1")) && !cst_path_exists(in(t.out_dir, "best")));
+    ck_assert(!cst_path_exists(test_path(t.out_dir, "checkpoint-1")) && !cst_path_exists(test_path(t.out_dir, "best")));
     cst_batches_free(b);
     ck_ok(cst_session_close(s, CST_OK));
+    free(frozen);
 }
 
 START_TEST(a_loss_that_is_not_finite_names_the_first_tensor)
 {
     cst_session_options o = tiny(0);
     int norm = cst_param_id(&o.config, CST_ROLE_FFN_NORM_WEIGHT, 1);
-    train_with(_i, norm, NAN, "weight \"%s\" (NaN at element 3)");
-    train_with(_i, norm, INFINITY, "weight \"%s\" (infinity at element 3)");
-    train_with(_i, norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+    train_with(_i, NULL, norm, NAN, "weight \"%s\" (NaN at element 3)");
+    train_with(_i, NULL, norm, INFINITY, "weight \"%s\" (infinity at element 3)");
+    train_with(_i, NULL, norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+}
+END_TEST
+
+/* Weights that are frozen are named as others are; of gradients, the first of those that there are. */
+START_TEST(with_frozen_parameters_too)
+{
+    cst_session_options o = tiny(0);
+    int norm = cst_param_id(&o.config, CST_ROLE_FFN_NORM_WEIGHT, 1);
+    train_with(_i, "layers.1.*", norm, NAN, "weight \"%s\" (NaN at element 3)");
+    train_with(_i, "embed_*,layers.0.*", norm, INFINITY, "weight \"%s\" (infinity at element 3)");
+    train_with(_i, "layers.1.*", norm, 3e38f, "the gradient of \"model.decoder.embed_tokens.weight\"");
+    train_with(_i, "embed_*,project_*,layers.1.*", norm, 3e38f, "the gradient of \"model.decoder.layers.0.self_attn.k_proj.weight\"");
+    train_with(_i, "embed_*,project_*,layers.0.*", norm, 3e38f, "the gradient of \"model.decoder.layers.1.self_attn.k_proj.weight\"");
 }
 END_TEST
 
@@ -412,6 +416,7 @@ int main(void)
     tcase_add_test(tc, a_failed_save_leaves_what_was_there);
     tcase_add_test(tc, metrics_go_on_without_a_step_twice);
     tcase_add_loop_test(tc, a_loss_that_is_not_finite_names_the_first_tensor, 0, 2);
+    tcase_add_loop_test(tc, with_frozen_parameters_too, 0, 2);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

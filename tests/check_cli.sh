@@ -54,7 +54,8 @@ tiny="--config $dir/tiny.json --train $src/data/sample/wiki.test.raw --batch 2 -
 expect 1 "no platform or device has it" "$CASTOR" train $tiny --steps 1 --device nonexistent
 expect 2 "exclude each other" "$CASTOR" train $tiny --steps 1 --epochs 1
 expect 2 "positions for 64 tokens" "$CASTOR" train $tiny --seq 65 --steps 1
-for n in 0 -1 1 x 1e3 9999999999999999999999; do expect 2 "seq $n: a whole number of 2 or more" "$CASTOR" train $tiny --seq=$n --steps 1; done
+for n in 0 -1 1 x 1e3 9999999999999999999999; do expect 2 "seq $n: a whole number of 2 or more" "$CASTOR" train $tiny --seq=$n --steps 1; \
+    done
 for o in batch accum steps host-threads; do for n in 0 -1 -9223372036854775809; do
     expect 2 "$o $n: a whole number of 1 or more" "$CASTOR" train $tiny --$o=$n
 done; done
@@ -122,14 +123,16 @@ expect 1 "metrics.jsonl, line 1" "$CASTOR" report "$dir/broken"
 expect 0 "loss" "$CASTOR" train $tiny --steps 2 --freeze "model.decoder.embed_*,*.layers.0.*" --freeze "*bias" --out "$dir/frozen"
 grep -q '"frozen_tensors": 26' "$dir/frozen/run.json" || bad "run.json has not 26 frozen tensors"
 grep -q '"freeze": "model.decoder.embed_\*,\*.layers.0.\*,\*bias"' "$dir/frozen/run.json" || bad "run.json hasn't all patterns"
-expect 2 "no parameter is named \"\*.layer.0.\*\"; similar: model.decoder.layers.0" "$CASTOR" train $tiny --steps 1 --freeze "*.layer.0.*" --out "$dir/never"
+expect 2 "no parameter is named \"\*.layer.0.\*\"; similar: model.decoder.layers.0" "$CASTOR" train $tiny --steps 1 \
+    --freeze "*.layer.0.*" --out "$dir/never"
 expect 2 "nothing is left to train" "$CASTOR" train $tiny --steps 1 --freeze "*" --out "$dir/never"
 expect 2 "value is empty" "$CASTOR" train $tiny --steps 1 --freeze= --out "$dir/never"
 sed 's/"ffn_dim": 64/"ffn_dim": 48/; s/"num_hidden_layers": 2/"num_hidden_layers": 3/' "$dir/tiny.json" >"$dir/deep.json"
 deep="--config $dir/deep.json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16 --eval-every 0"
 expect 0 "loss" "$CASTOR" train $deep --steps 1 --init-from "$dir/run" --out "$dir/deep"
 "$CASTOR" train $deep --steps 1 --init-from "$dir/run" >/dev/null 2>"$dir/err"
-grep -q "weights taken (30): .* and 24 more" "$dir/err" && grep -q "left random (22): model.decoder.layers.0.fc1" "$dir/err" && grep -q "not used (6): " "$dir/err" ||
+grep -q "weights taken (30): .* and 24 more" "$dir/err" && grep -q "left random (22): model.decoder.layers.0.fc1" "$dir/err" &&
+    grep -q "not used (6): " "$dir/err" ||
     bad "--init-from doesn't tell what it took"
 grep -q '"left": \[' "$dir/deep/run.json" || bad "run.json doesn't tell what --init-from took"
 expect 2 "goes with --config" "$CASTOR" train --model "$dir/run" --init-from "$dir/run" --train "$src/data/sample/wiki.test.raw" --steps 1
@@ -141,28 +144,35 @@ while [ $i -lt 40 ]; do
     printf 'Question: %s? Answer: %s%s\nNo marker here\n' $i $i $i
     i=$((i + 1))
 done >"$dir/chat.txt"
-expect 0 "loss" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" --out "$dir/masked"
-"$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" >/dev/null 2>"$dir/err"
+expect 0 "loss" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" \
+    --out "$dir/masked"
+"$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Answer:" >/dev/null \
+    2>"$dir/err"
 grep -q "train text: 220 of [0-9]* tokens, those behind \"Answer:\"" "$dir/err" || bad "--mask-before doesn't tell how much counts"
 [ "$(grep -c "warning: train text: 40 of 80 documents have no \"Answer:\"" "$dir/err")" = 1 ] || bad "no word, or more than one, about documents without the marker"
-expect 1 "no token of the text counts" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 --mask-before "Antwort:"
+expect 1 "no token of the text counts" "$CASTOR" train --config "$dir/tiny.json" --train "$dir/chat.txt" --batch 2 --seq 16 --steps 2 \
+    --mask-before "Antwort:"
 echo '[[5, 6, 7, 8, 9, 10, 11, 12]]' >"$dir/t.json"
-expect 2 "needs --tokenizer" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 2 --seq 4 --steps 1 --mask-before x --out "$dir/never"
+expect 2 "needs --tokenizer" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 2 --seq 4 --steps 1 \
+    --mask-before x --out "$dir/never"
 [ -e "$dir/never" ] && bad "a folder was left after a failure"
 
 # Token ids from files.
 echo '[[5, 6, 7, 271], [8, 272]]' >"$dir/t.json"
-expect 1 "train text: token 5 has id 272, outside the vocabulary of 272" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
+expect 1 "train text: token 5 has id 272, outside the vocabulary of 272" "$CASTOR" train --config "$dir/tiny.json" \
+    --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
 for bad in '[]' '[[]]' '[[5]]' '[[5, -1]]' '[[5, 2147483648]]' '[[5, 1.5]]' '[[5, "6"]]' '[[5, [6]]]' '[5, 6]' '[[5, 6], {}]'; do
     echo "$bad" >"$dir/t.json"
-    expect 1 "t.json: .*a JSON array of arrays of token ids" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
+    expect 1 "t.json: .*a JSON array of arrays of token ids" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" \
+        --batch 1 --seq 2 --steps 1
 done
 for bad in '' '[[5, 6' '{"ids": [[5, 6]]}' '[[5, 6]] x'; do
     echo "$bad" >"$dir/t.json"
     expect 1 "t.json" "$CASTOR" train --config "$dir/tiny.json" --tokens-file "$dir/t.json" --batch 1 --seq 2 --steps 1
 done
 awk 'BEGIN { printf "[["; for (i = 0; i < 65; i++) printf "%s%d", i ? "," : "", 5 + i; print "]]" }' >"$dir/t.json"
-expect 2 "sequences of 65 tokens.*positions for 64 tokens" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors"
+expect 2 "sequences of 65 tokens.*positions for 64 tokens" "$CASTOR" grads --model "$dir/run" --tokens-file "$dir/t.json" \
+    --out "$dir/g2.safetensors"
 
 # Completion in bash, and a manual page that names every command and option.
 if command -v bash >/dev/null; then
@@ -212,10 +222,13 @@ expect 2 "needs --model" "$CASTOR" grads
 
 echo '[[5, 6, 7, 8], [9, 10]]' >"$dir/six.json"
 # eval: the same figure as text and as JSON; windows; errors.
-expect 0 "^perplexity [0-9.]* (loss [0-9.]* over 7182 of 7296 tokens; 114 windows of 64, stride 64)$" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample"
+expect 0 "^perplexity [0-9.]* (loss [0-9.]* over 7182 of 7296 tokens; 114 windows of 64, stride 64)$" "$CASTOR" eval --model "$dir/run" \
+    --data "$src/data/sample"
 expect 0 '"losses": \[null, [0-9.]*, .*\]}$' "$CASTOR" eval --model "$dir/run" --text "$src/data/sample/wiki.test.raw" --json
-a=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 3 2>/dev/null | sed -n 's/perplexity \([0-9.]*\) (.*/\1/p')
-b=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 50 --json 2>/dev/null | sed -n 's/{"perplexity": \([0-9.]*\),.*/\1/p')
+a=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 3 2>/dev/null |
+    sed -n 's/perplexity \([0-9.]*\) (.*/\1/p')
+b=$("$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --length 32 --batch 50 --json 2>/dev/null |
+    sed -n 's/{"perplexity": \([0-9.]*\),.*/\1/p')
 [ -n "$a" ] && awk "BEGIN { exit !($a / $b - 1 < 1e-4 && $b / $a - 1 < 1e-4) }" || bad "perplexity $a as text, $b as JSON"
 expect 0 "7295 of 7296 tokens" "$CASTOR" eval --model "$dir/run" --data "$src/data/sample" --stride 40
 expect 0 "over 5 of 6 tokens; 1 windows" "$CASTOR" eval --model "$dir/run" --tokens-file "$dir/six.json"
@@ -237,16 +250,19 @@ cmp -s "$dir/a" "$dir/b" || bad "another text without cache"
 cmp -s "$dir/a" "$dir/b" || bad "another text with --top-k 1"
 printf The | "$CASTOR" generate --model "$dir/run" --prompt - --max-tokens 20 >"$dir/b" 2>"$dir/err" || bad "generate from standard input"
 cmp -s "$dir/a" "$dir/b" || bad "another text for a prompt from standard input"
-"$CASTOR" generate $go --temperature 1 --top-p 0.9 --seed 5 >"$dir/a" 2>"$dir/err" && "$CASTOR" generate $go --top-p 0.9 --seed 5 >"$dir/b" 2>"$dir/err" || bad "generate --top-p"
+"$CASTOR" generate $go --temperature 1 --top-p 0.9 --seed 5 >"$dir/a" 2>"$dir/err" && "$CASTOR" generate $go --top-p 0.9 --seed 5 \
+    >"$dir/b" 2>"$dir/err" || bad "generate --top-p"
 cmp -s "$dir/a" "$dir/b" || bad "the same seed drew another text"
-expect 0 '^{"prompt_ids": \[2, 88, 108, 105\], "ids": \[.*\], "text": ".*", "end": "[a-z-]*", "device_peak_bytes": [0-9]*}$' "$CASTOR" generate $go --json
+expect 0 '^{"prompt_ids": \[2, 88, 108, 105\], "ids": \[.*\], "text": ".*", "end": "[a-z-]*", "device_peak_bytes": [0-9]*}$' \
+    "$CASTOR" generate $go --json
 "$CASTOR" generate $go --max-tokens 99 --temperature 1 >"$dir/a" 2>"$dir/err" || bad "generate --max-tokens"
 grep -q "warning: 60 tokens.* 64 positions are used up" "$dir/err" || bad "nothing was said of the last position"
 expect 2 "needs --model DIR and --prompt" "$CASTOR" generate --prompt x
 expect 2 "needs --model DIR and --prompt" "$CASTOR" generate --model "$dir/run"
 expect 2 "empty" "$CASTOR" generate --model "$dir/run" --prompt ""
 expect 1 "prompt is empty" "$CASTOR" generate --model "$dir/run" --prompt -
-expect 2 "64 tokens; the model has positions for 64" "$CASTOR" generate --model "$dir/run" --prompt 012345678901234567890123456789012345678901234567890123456789012
+expect 2 "64 tokens; the model has positions for 64" "$CASTOR" generate --model "$dir/run" \
+    --prompt 012345678901234567890123456789012345678901234567890123456789012
 expect 2 "0 or more" "$CASTOR" generate $go --temperature -1
 expect 2 "above 0 and up to 1" "$CASTOR" generate $go --top-p 1.5
 expect 2 "above 0 and up to 1" "$CASTOR" generate $go --top-p 0
@@ -264,12 +280,14 @@ expect 0 '^{"ids": \[76, 109, 2, 36, 101, 259, 14\]}$' "$CASTOR" tokenizer encod
 expect 0 '^{"ids": \[\]}$' "$CASTOR" tokenizer encode --tokenizer "$small" --json "$dir/empty"
 for file in "$dir/t.txt" "$dir/empty" "$src/data/sample/wiki.test.raw"; do
     for json in "" --json; do
-        "$CASTOR" tokenizer encode --tokenizer "$small" $json "$file" 2>"$dir/err" | "$CASTOR" tokenizer decode --tokenizer "$small" - 2>>"$dir/err" |
+        "$CASTOR" tokenizer encode --tokenizer "$small" $json "$file" 2>"$dir/err" | "$CASTOR" tokenizer decode --tokenizer "$small" - \
+            2>>"$dir/err" |
             cmp -s - "$file" || bad "$file doesn't come back from its ids ($json)"
     done
 done
 [ "$(echo '2, 76 109' | "$CASTOR" tokenizer decode --skip-special -)" = Hi ] || bad "decode --skip-special"
-expect 0 '^1500 pieces, 1240 of them by merges$' "$CASTOR" tokenizer train --vocab-size 1500 --out "$dir/tok" "$src/data/sample/wiki.train.raw"
+expect 0 '^1500 pieces, 1240 of them by merges$' "$CASTOR" tokenizer train --vocab-size 1500 \
+    --out "$dir/tok" "$src/data/sample/wiki.train.raw"
 cmp -s "$dir/tok/merges.txt" "$small/merges.txt" || bad "other merges were learned than by the reference"
 expect 2 "tokenizer fly: no such command" "$CASTOR" tokenizer fly
 expect 2 "tokenizer encode needs a FILE" "$CASTOR" tokenizer encode
@@ -290,6 +308,26 @@ done
 echo "5 260" >"$dir/ids"
 expect 1 "id 260 at place 1: the tokenizer has 260" "$CASTOR" tokenizer decode "$dir/ids"
 expect 1 '"vocab_size" is 272' "$CASTOR" train $tiny --steps 1 --tokenizer "$small"
+# A model's folder with a tokenizer.json only, as newer transformers saves it; one that can't be read is never taken for none.
+sed 's/272/1500/' "$dir/tiny.json" >"$dir/tiny-1500.json"
+"$CASTOR" train --config "$dir/tiny-1500.json" $(echo "$tiny" | sed 's/--config [^ ]* //') --tokenizer "$small-json" --steps 1 --out "$dir/json" \
+    >/dev/null 2>"$dir/err" || bad "train with tokenizer.json"
+for file in vocab.json merges.txt tokenizer.json; do [ -s "$dir/json/$file" ] || bad "train with tokenizer.json didn't save $file"; done
+rm "$dir/json/vocab.json" "$dir/json/merges.txt"
+printf 'A tower' >"$dir/t.txt"
+ids=$("$CASTOR" tokenizer encode --tokenizer "$small" --bos "$dir/t.txt" | sed 's/ /, /g')
+expect 0 "\"prompt_ids\": \[$ids\]" "$CASTOR" generate --model "$dir/json" --prompt "A tower" --max-tokens 1 --json
+sed 's/"ByteLevel"/"Metaspace"/' "$small-json/tokenizer.json" >"$dir/json/tokenizer.json"
+again="train --model $dir/json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16 --steps 1 --out $dir/never"
+expect 2 'tokenizer.json belongs to can.*pre_tokenizer.* is "Metaspace"' "$CASTOR" $again
+rm "$dir/json/tokenizer.json"
+expect 1 "tokenizer_config.json belongs to .*vocab.json: No such file" "$CASTOR" $again
+[ -e "$dir/never" ] && bad "a folder was left after a failure"
+"$CASTOR" $again --tokenizer bytes --out "$dir/json-bytes" >/dev/null 2>"$dir/err" || bad "--tokenizer bytes for a model with another one"
+grep -q "text is taken as bytes" "$dir/err" && bad "a warning where bytes were asked for"
+rm "$dir/json/tokenizer_config.json" "$dir/json/special_tokens_map.json"
+"$CASTOR" $again --out "$dir/json-bytes" >/dev/null 2>"$dir/err" || bad "a model without tokenizer"
+grep -q "warning: .*/json: no tokenizer; text is taken as bytes" "$dir/err" || bad "no word about a model without tokenizer"
 # Token ids are kept in OUT/cache; what is there is used, unless it is damaged.
 set -- "$dir"/run/cache/*.tokens
 [ $# = 1 ] && [ -s "$1" ] || bad "train kept $# files of token ids"
@@ -310,14 +348,16 @@ for bad in "1 bad-code.bin os.system" "1 bad-nan.safetensors NaN" "2 bad-legacy.
     cp "$src/tests/fixtures/hf/config.json" "$dir/hf"
     case $2 in *.bin) name=pytorch_model.bin ;; *) name=model.safetensors ;; esac
     cp "$src/tests/fixtures/hf/$2" "$dir/hf/$name"
-    expect "$1" "hf/$name.*$3" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors" --logits "$dir/l2.safetensors"
+    expect "$1" "hf/$name.*$3" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g2.safetensors" \
+        --logits "$dir/l2.safetensors"
     ls "$dir"/g2* "$dir"/l2* 2>/dev/null && bad "$2: a file was left after a failure"
     expect "$1" "hf/$name.*$3" "$CASTOR" train --model "$dir/hf" --tokens-file "$dir/t.json" --seq 2 --batch 1 --steps 1 --out "$dir/never"
     [ -e "$dir/never" ] && bad "$2: a folder was left after a failure"
 done
 cp "$src/tests/fixtures/hf/good-f16.bin" "$dir/hf/pytorch_model.bin"
 rm "$dir/hf/model.safetensors"
-expect 0 "over 2 targets" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g.safetensors" --logits "$dir/l.safetensors"
+expect 0 "over 2 targets" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/t.json" --out "$dir/g.safetensors" \
+    --logits "$dir/l.safetensors"
 [ -s "$dir/l.safetensors" ] || bad "no logits"
 
 expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
@@ -346,7 +386,8 @@ if "$CASTOR" devices | grep -A1 '^\*' | grep -q ' CPU,' && [ -z "$CASTOR_GPU_SHA
     cp -r "$src/cl" "$dir/cl"
     sed 's/i < rows ? PANEL_1/i + 1 < rows ? PANEL_1/' "$src/cl/gemm_cpu_pack.clh" >"$dir/cl/gemm_cpu_pack.clh"
     cmp -s "$src/cl/gemm_cpu_pack.clh" "$dir/cl/gemm_cpu_pack.clh" && bad "no fault was planted"
-    CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" expect 1 "wrong result.*17 x 19 x 23" "$CASTOR" bench gemm --shape 17,19,23,NN --repeat 1
+    CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" expect 1 "wrong result.*17 x 19 x 23" "$CASTOR" bench gemm --shape 17,19,23,NN \
+        --repeat 1
 fi
 
 # A result that can't be written is a failure.

@@ -9,10 +9,7 @@
 
 static const char *fixture(const char *name)
 {
-    static char path[512];
-    const char *src = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/fixtures/%s", src ? src : ".", name);
-    return path;
+    return test_path(source_path("tests/fixtures"), name);
 }
 
 static cst_status load_text(cst_config *c, const char *text)

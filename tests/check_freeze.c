@@ -100,8 +100,8 @@ static void ten_steps(const char *model, const json_t *want, const json_t *j, cs
     ck_ok(cst_session_start(s));
     float **start = calloc((size_t)s->model->params, sizeof *start);
     for (int i = 0; i < s->model->params; i++) start[i] = op_read(s->model->w[i]);
-    cst_schedule schedule = {CST_SCHEDULE_LINEAR, json_number_value(json_object_get(j, "lr")), json_integer_value(json_object_get(j, "warmup")),
-                             json_integer_value(json_object_get(j, "steps"))};
+    cst_schedule schedule = {CST_SCHEDULE_LINEAR, json_number_value(json_object_get(j, "lr")),
+                             json_integer_value(json_object_get(j, "warmup")), json_integer_value(json_object_get(j, "steps"))};
     for (int64_t t = 0; t < schedule.steps; t++) {
         float loss, norm[4];
         double want_loss = json_number_value(json_array_get(json_object_get(want, "loss"), (size_t)t));
@@ -114,7 +114,8 @@ static void ten_steps(const char *model, const json_t *want, const json_t *j, cs
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
         ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
         ck_assert_msg(fabs(loss - want_loss) <= 1e-5 * want_loss, "%s step %d: loss %.9g, wanted %.9g", model, (int)t, loss, want_loss);
-        ck_assert_msg(fabs(norm[0] - want_norm) <= 1e-4 * want_norm, "%s step %d: norm %.9g, wanted %.9g", model, (int)t, norm[0], want_norm);
+        ck_assert_msg(fabs(norm[0] - want_norm) <= 1e-4 * want_norm, "%s step %d: norm %.9g, wanted %.9g", model, (int)t, norm[0],
+                      want_norm);
         free(ids);
         free(length);
     }

@@ -279,8 +279,8 @@ static void check_variant(const cst_gemm_choice *how, const int64_t *size, int f
             double w = fmax(want[i] + (g.accumulate ? x[4][p] : 0) + x[2][i % n], 0) + x[3][b * g.residual_step + i];
             char text[48];
             if (!(fabs(got[p] - w) <= 3e-6 * (fabs(w) + sqrt((double)k))))
-                ck_abort_msg("%s, form %d, %dx%dx%d, product %d: C[%d] = %.9g, wanted %.9g", cst_gemm_choice_text(text, how), form, (int)m, (int)n,
-                             (int)k, b, (int)i, got[p], w);
+                ck_abort_msg("%s, form %d, %dx%dx%d, product %d: C[%d] = %.9g, wanted %.9g", cst_gemm_choice_text(text, how), form, (int)m,
+                             (int)n, (int)k, b, (int)i, got[p], w);
             got[p] = x[4][p];
         }
         free(want);
@@ -351,8 +351,8 @@ static float *same_bits(const char *what, cst_gemm_args g, const cst_gemm_choice
     float *want = bits_of(g, how);
     for (int64_t i = 0; i < cst_tensor_count(g.c); i++)
         if (memcmp(&got[i], &want[i], 4))
-            ck_abort_msg("%s, %s, %dx%dx%d acc %d: C[%d] = %.9g packed, %.9g otherwise", what, cst_gemm_choice_text(text, how), (int)g.m, (int)g.n,
-                         (int)g.k, g.accumulate, (int)i, got[i], want[i]);
+            ck_abort_msg("%s, %s, %dx%dx%d acc %d: C[%d] = %.9g packed, %.9g otherwise", what, cst_gemm_choice_text(text, how), (int)g.m,
+                         (int)g.n, (int)g.k, g.accumulate, (int)i, got[i], want[i]);
     free(want);
     return got;
 }
@@ -403,7 +403,8 @@ START_TEST(a_packed_copy_is_kept_and_freed)
 {
     int64_t k = 70, n = 45;
     matrix a = make("a", 6, k, k, 0, 0, 0, 1);
-    cst_tensor *w = op_tensor("w", CST_PARAM, k, n, NULL), *c = op_tensor("c", CST_DATA, 6, n, NULL), *line = op_tensor("line", CST_PARAM, 8, 0, NULL);
+    cst_tensor *w = op_tensor("w", CST_PARAM, k, n, NULL), *c = op_tensor("c", CST_DATA, 6, n, NULL),
+               *line = op_tensor("line", CST_PARAM, 8, 0, NULL);
     cst_mem_stats before, with, after;
     cst_mem_get_stats(mem, &before);
     ck_fails(cst_gemm_keep_packed(line), CST_USAGE, "line");

@@ -51,8 +51,9 @@ static const char *choice(const cst_gemm_args *g)
 START_TEST(texts_come_back)
 {
     static const char *const good[] = {"clblast", "native columns 4x512", "native rows 16x64", "native strips 1x1024"};
-    static const char *const bad[] = {"", "native", "native columns", "native columns 0x512", "native columns 4x8", "native tiles 4x512", "native rows 4x512 ",
-                                      "CLBlast"};
+    static const char *const bad[] = {
+        "",       "native", "native columns", "native columns 0x512", "native columns 4x8", "native tiles 4x512", "native rows 4x512 ",
+        "CLBlast"};
     cst_gemm_choice how;
     char text[48];
     for (int i = 0; i < 4; i++) {
@@ -101,7 +102,8 @@ END_TEST
 START_TEST(the_nearest_measured_shape_decides)
 {
     cst_gemm_state *s;
-    cst_gemm_choice one = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64}, two = {CST_GEMM_NATIVE, CST_GEMM_ROWS, 2, 64}, none = {CST_GEMM_CLBLAST, 0, 0, 0};
+    cst_gemm_choice one = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64}, two = {CST_GEMM_NATIVE, CST_GEMM_ROWS, 2, 64},
+                    none = {CST_GEMM_CLBLAST, 0, 0, 0};
     if (dev->group > 1) return;
     ck_ok(cst_gemm_state_get(&s, dev));
     cst_tuning_clear(&s->tuning);

@@ -169,8 +169,8 @@ static void ten_steps(const char *model, cst_placement placement)
     ck_assert_int_eq(s->placement, placement);
     ck_ok(cst_weights_load(s->model, fixture(model, NULL)));
     ck_ok(cst_session_start(s));
-    cst_schedule schedule = {CST_SCHEDULE_LINEAR, json_number_value(json_object_get(j, "lr")), json_integer_value(json_object_get(j, "warmup")),
-                             json_integer_value(json_object_get(j, "steps"))};
+    cst_schedule schedule = {CST_SCHEDULE_LINEAR, json_number_value(json_object_get(j, "lr")),
+                             json_integer_value(json_object_get(j, "warmup")), json_integer_value(json_object_get(j, "steps"))};
     for (int64_t t = 0; t < schedule.steps; t++) {
         float loss, norm[4];
         double lr = cst_schedule_lr(&schedule, t), want = json_number_value(json_array_get(json_object_get(j, "loss"), (size_t)t));
@@ -183,7 +183,8 @@ static void ten_steps(const char *model, cst_placement placement)
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
         ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
         ck_assert_msg(fabs(loss - want) <= 1e-5 * want, "%s step %d: loss %.9g, wanted %.9g", model, (int)t, loss, want);
-        ck_assert_msg(fabs(norm[0] - want_norm) <= 1e-4 * want_norm, "%s step %d: norm %.9g, wanted %.9g", model, (int)t, norm[0], want_norm);
+        ck_assert_msg(fabs(norm[0] - want_norm) <= 1e-4 * want_norm, "%s step %d: norm %.9g, wanted %.9g", model, (int)t, norm[0],
+                      want_norm);
         free(ids);
         free(length);
     }

@@ -19,7 +19,8 @@ J
 model post false relu 13
 model pre true relu 22
 model gelu true gelu 22
-printf 'a short text, whose letters are some hundred, for batches of nine and seventeen tokens of the byte tokenizer, twice over.' >"$dir/text"
+printf 'a short text, whose letters are some hundred, for batches of nine and seventeen tokens of the byte tokenizer, twice over.' \
+    >"$dir/text"
 
 for shape in cpu gpu; do
     [ $shape = gpu ] && { CASTOR_GPU_SHAPE=1; export CASTOR_GPU_SHAPE; }
@@ -27,7 +28,8 @@ for shape in cpu gpu; do
         set -- $run
         log=$dir/$1-$shape.log
         timeout 600 oclgrind --log "$log" --data-races "$CASTOR" train --device oclgrind --device-mem 16MiB --config "$dir/$1.json" \
-            --train "$dir/text" --valid "$dir/text" --batch 2 --seq "$3" --steps 1 --eval-every 1 --placement "$2" --out "$dir/$1" >"$dir/out" 2>&1
+            --train "$dir/text" --valid "$dir/text" --batch 2 --seq "$3" --steps 1 --eval-every 1 --placement "$2" --out "$dir/$1" \
+                >"$dir/out" 2>&1
         got=$?
         grep "^validation loss" "$dir/out"
         # oclgrind 21.10 now and then aborts while it is unloaded, after the program's last line

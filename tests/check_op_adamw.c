@@ -15,13 +15,6 @@ static cst_tensor *norm_tensor(float coefficient, float finite)
     return op_tensor("norm", CST_SCRATCH, 4, 0, (float[]){1, coefficient, finite, 0});
 }
 
-static uint32_t bits(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    return u;
-}
-
 /* Any sign, exponents from 2^low to 2^high. */
 static float mixed(uint64_t stream, uint64_t i, int low, int high)
 {

@@ -2,13 +2,6 @@
 
 #include "op/cast.h"
 
-static uint32_t bits(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, 4);
-    return u;
-}
-
 static float float_of(uint32_t u)
 {
     float x;

@@ -226,7 +226,8 @@ END_TEST
 START_TEST(fused_relu_keeps_a_nan)
 {
     float x[6] = {1, NAN, -1, 2, -3, 1}, w[2 * 2] = {1, 1, -1, 0}, bias[2] = {0.5f, 0}, residual[6] = {10, 20, 30, 40, 50, 60};
-    cst_tensor *tx = op_tensor("x", CST_ACTIVATION, 3, 2, x), *tw = op_tensor("w", CST_PARAM, 2, 2, w), *tb = op_tensor("b", CST_PARAM, 2, 0, bias);
+    cst_tensor *tx = op_tensor("x", CST_ACTIVATION, 3, 2, x), *tw = op_tensor("w", CST_PARAM, 2, 2, w),
+               *tb = op_tensor("b", CST_PARAM, 2, 0, bias);
     cst_tensor *tr = op_tensor("r", CST_ACTIVATION, 3, 2, residual), *ty = op_tensor("y", CST_ACTIVATION, 3, 2, NULL);
     ck_ok(cst_linear_forward_fused(mem, ty, tx, tw, tb, 1, tr));
     float *y = op_read(ty);

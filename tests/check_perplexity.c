@@ -26,8 +26,8 @@ START_TEST(windows_are_those_of_the_guide)
         ck_assert_int_eq(cst_window_count(c->n, c->length, c->stride), c->count);
         for (int64_t k = 0; k < c->count; k++) {
             cst_window w = cst_window_at(k, c->n, c->length, c->stride);
-            ck_assert_msg(w.begin == c->w[k].begin && w.end == c->w[k].end && w.first == c->w[k].first, "case %d, window %d: [%d, %d) from %d", (int)i,
-                          (int)k, (int)w.begin, (int)w.end, (int)w.first);
+            ck_assert_msg(w.begin == c->w[k].begin && w.end == c->w[k].end && w.first == c->w[k].first,
+                          "case %d, window %d: [%d, %d) from %d", (int)i, (int)k, (int)w.begin, (int)w.end, (int)w.first);
         }
     }
 }
@@ -93,7 +93,8 @@ static double reference(cst_session *s, const uint32_t *ids, int64_t n, uint32_t
 static const struct {
     const char *model;
     int64_t length, stride, batch;
-} runs[] = {{"tiny-post", 24, 24, 1}, {"tiny-post", 24, 24, 2}, {"tiny-post", 13, 13, 3}, {"tiny-pre", 30, 11, 2}, {"tiny-pre", 16, 5, 4}, {"tiny-pre", 7, 7, 8}};
+} runs[] = {{"tiny-post", 24, 24, 1}, {"tiny-post", 24, 24, 2}, {"tiny-post", 13, 13, 3},
+            {"tiny-pre", 30, 11, 2},  {"tiny-pre", 16, 5, 4},   {"tiny-pre", 7, 7, 8}};
 
 /* Every token's loss against that of its context alone, fp32 losses of about 5; sums in double. */
 START_TEST(losses_are_those_of_the_context)
@@ -125,7 +126,8 @@ START_TEST(losses_are_those_of_the_context)
         want_whole.windows += end - begin == length;
     }
     ck_assert(all.windows == want.windows && all.tokens == want.tokens && fabs(all.sum - want.sum) <= 1e-6 * want.sum);
-    ck_assert(whole.windows == want_whole.windows && whole.tokens == want_whole.tokens && fabs(whole.sum - want_whole.sum) <= 1e-6 * want_whole.sum);
+    ck_assert(whole.windows == want_whole.windows && whole.tokens == want_whole.tokens &&
+              fabs(whole.sum - want_whole.sum) <= 1e-6 * want_whole.sum);
     ck_assert(fabs(cst_perplexity_of(&all) / exp(want.sum / (double)want.tokens) - 1) < 1e-5);
     ck_ok(cst_session_close(one, CST_OK));
     ck_ok(cst_session_close(s, CST_OK));

@@ -100,7 +100,12 @@ train --resume "$dir/stop" --stop-after $((at + 2)) --quiet || bad "after Ctrl-C
 [ "$(wc -l <"$dir/stop/metrics.jsonl")" = $((at + 2)) ] || bad "after Ctrl-C: metrics.jsonl doesn't go on"
 
 # A loss that isn't finite: the step, the tensor, and what was saved before.
-refused 1 'step [0-9]*: the loss is not a finite number.*"model.decoder' $run --steps 9 --lr 1e38 --warmup 6 --save-every 1 --clip 0 --out "$dir/nan"
+refused 1 'step [0-9]*: the loss is not a finite number.*"model.decoder' $run --steps 9 --lr 1e38 --warmup 6 --save-every 1 --clip 0 \
+    --out "$dir/nan"
+refused 1 'step [0-9]*: the loss is not a finite number.*"model.decoder.layers.1' $run --steps 9 --lr 1e38 --warmup 6 --clip 0 \
+    --freeze '*.embed_*,*.project_*,*.layers.0.*' --out "$dir/nan-frozen"
+grep -q '"message": ".*not a finite number' "$dir/nan-frozen/run.json" ||
+    bad "run.json doesn't tell of the loss"
 
 # SIGKILL at 20 random moments, every other one while a checkpoint is being written. Each time the run goes on from its
 # last complete checkpoint; the numbers of all its steps are those of the run that nobody killed.
@@ -108,7 +113,8 @@ kills=0 saving=0 runs=0 i=0
 while [ $kills -lt 20 ] && [ $i -lt 80 ]; do
     i=$((i + 1))
     if ! [ -d "$dir/killed" ]; then set -- $run --steps $steps --save-every 1 --keep 2 --out "$dir/killed"
-    elif ls -d "$dir"/killed/checkpoint-*/complete >/dev/null 2>&1; then set -- --resume "$dir/killed" --quiet --save-every $((i % 2 * 3 + 1))
+    elif ls -d "$dir"/killed/checkpoint-*/complete >/dev/null 2>&1; then set -- --resume "$dir/killed" --quiet \
+        --save-every $((i % 2 * 3 + 1))
     else rm -rf "$dir/killed"; continue; fi
     "$CASTOR" train "$@" >"$dir/outp" 2>"$dir/err" </dev/null &
     pid=$!

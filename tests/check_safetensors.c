@@ -7,25 +7,15 @@
 #include "io/safetensors.h"
 #include "testing.h"
 
-static const char *temp_path(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", test_dir(), name);
-    return path;
-}
-
 static const char *fixture(const char *name)
 {
-    static char path[512];
-    const char *src = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/fixtures/%s", src ? src : ".", name);
-    return path;
+    return test_path(source_path("tests/fixtures"), name);
 }
 
 /* A file with this header, a length field of its size + `extra`, and n bytes of data. */
 static const char *write_raw(const char *header, int64_t extra, size_t n)
 {
-    const char *path = temp_path("raw.safetensors");
+    const char *path = test_file("raw.safetensors");
     size_t len = strlen(header);
     uint64_t field = len + (uint64_t)extra;
     char *all = calloc(1, 8 + len + n + 1);
@@ -59,7 +49,7 @@ START_TEST(round_trip)
     const double d[6] = {1, -2, 3.5, 1e-300, 5, 6};
     const float f[6] = {0.5f, 1, 2, 3, 4, 5}, scalar = 7;
     const uint8_t u[6] = {1, 2, 3, 4, 5, 255};
-    const char *path = temp_path("round.safetensors");
+    const char *path = test_file("round.safetensors");
     cst_safetensors_writer *w;
     ck_ok(cst_safetensors_writer_create(&w, path));
     ck_ok(cst_safetensors_writer_declare(w, "z.double", CST_ST_F64, 2, dims));
@@ -108,7 +98,7 @@ END_TEST
 START_TEST(writer_misuse)
 {
     const int64_t four[] = {4}, negative[] = {-1}, huge[] = {INT64_MAX / 2, 3};
-    const char *path = temp_path("misuse.safetensors");
+    const char *path = test_file("misuse.safetensors");
     const float data[5] = {0};
     cst_safetensors_writer *w;
     ck_ok(cst_file_write(path, "old", 3));
@@ -157,7 +147,7 @@ START_TEST(half_all_values)
     float *out = malloc(N * sizeof *out);
     for (int i = 0; i < N; i++) h[i] = (uint16_t)i;
     cst_safetensors *s;
-    const char *path = temp_path("half.safetensors");
+    const char *path = test_file("half.safetensors");
     write_one(path, CST_ST_F16, N, h);
     ck_ok(cst_safetensors_open(&s, path));
     ck_ok(cst_safetensors_copy_f32(out, cst_safetensors_get(s, 0), 0, N));
@@ -194,7 +184,7 @@ START_TEST(copy_ranges)
     float *out = malloc(N * sizeof *out);
     for (int i = 0; i < N; i++) d[i] = i / 3.0;
     cst_safetensors *s;
-    const char *path = temp_path("range.safetensors");
+    const char *path = test_file("range.safetensors");
     write_one(path, CST_ST_F64, N, d);
     ck_ok(cst_safetensors_open(&s, path));
     const cst_safetensors_view *v = cst_safetensors_find(s, "x");
@@ -269,7 +259,7 @@ END_TEST
 START_TEST(bad_headers)
 {
     cst_safetensors *s = NULL;
-    const char *path = temp_path("short.safetensors");
+    const char *path = test_file("short.safetensors");
     ck_ok(cst_file_write(path, "\1\0\0", 3));
     ck_fails(cst_safetensors_open(&s, path), CST_INPUT, "truncated");
     ck_ok(cst_file_write(path, "", 0));

@@ -13,7 +13,8 @@ static void close_to(double got, double want)
 START_TEST(warms_up_then_decays_linearly)
 {
     cst_schedule s = {CST_SCHEDULE_LINEAR, 1e-2, 3, 10};
-    static const double want[] = {1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7, 1e-2 * 4 / 7, 1e-2 * 3 / 7, 1e-2 * 2 / 7, 1e-2 / 7, 0, 0};
+    static const double want[] = {1e-2 / 3,     2e-2 / 3, 1e-2, 1e-2, 1e-2 * 6 / 7, 1e-2 * 5 / 7, 1e-2 * 4 / 7, 1e-2 * 3 / 7,
+                                  1e-2 * 2 / 7, 1e-2 / 7, 0,    0};
     for (int t = 0; t < 12; t++) close_to(cst_schedule_lr(&s, t), want[t]);
 }
 END_TEST

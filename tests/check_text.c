@@ -9,22 +9,6 @@
 #include "text/utf8.h"
 #include "text/wikitext.h"
 
-static const char *source_path(const char *name)
-{
-    static char path[1024];
-    const char *dir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/%s", dir ? dir : ".", name);
-    return path;
-}
-
-/* A file of the test's folder; borrowed until the next call. */
-static const char *test_file(const char *name)
-{
-    static char path[1024];
-    snprintf(path, sizeof path, "%s/%s", test_dir(), name);
-    return path;
-}
-
 /* ---- a split ---- */
 
 START_TEST(split_paths)

@@ -16,24 +16,6 @@
 #include "text/token_cache.h"
 #include "text/tokenizer.h"
 
-static const char *source_path(const char *name)
-{
-    static char path[1024];
-    const char *dir = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/%s", dir ? dir : ".", name);
-    return path;
-}
-
-/* A path in the test's folder; borrowed until the next call but three. */
-static const char *test_file(const char *name)
-{
-    static char path[4][1024];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", test_dir(), name);
-    return path[turn];
-}
-
 static cst_tokenizer *open_small(void)
 {
     cst_tokenizer *t = NULL;

@@ -8,10 +8,7 @@
 
 static const char *fixture(const char *name)
 {
-    static char path[512];
-    const char *src = getenv("srcdir");
-    snprintf(path, sizeof path, "%s/tests/fixtures/hf/%s", src ? src : ".", name);
-    return path;
+    return test_path(source_path("tests/fixtures/hf"), name);
 }
 
 /* Pieces of pickles. */

@@ -161,19 +161,6 @@ static void *open_late(void *user)
     return NULL;
 }
 
-static void enqueue_step(cst_session *s, int64_t t)
-{
-    int32_t ids[24];
-    ck_ok(cst_session_begin(s));
-    for (int a = 0; a < s->o.accum; a++) {
-        uint64_t index = (uint64_t)(t * s->o.accum + a);
-        for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
-        ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
-        ck_ok(cst_session_micro(s, index));
-    }
-    ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
-}
-
 /* Two steps of three micro-batches are enqueued while the device stands still: nothing in a step waits for it. What
  * comes out is what a run gives that waits after every step. */
 START_TEST(nothing_in_a_step_waits_for_the_device)
@@ -323,7 +310,8 @@ START_TEST(metrics_and_checkpoints)
     cst_train_result result;
     char dir[300], path[400], line[600];
     snprintf(dir, sizeof dir, "%s/run", test_dir());
-    cst_train_options t = {.out_dir = dir, .steps = STEPS, .eval_every = 3, .save_every = 4, .schedule = {CST_SCHEDULE_LINEAR, 1e-2, 2, STEPS}};
+    cst_train_options t = {
+        .out_dir = dir, .steps = STEPS, .eval_every = 3, .save_every = 4, .schedule = {CST_SCHEDULE_LINEAR, 1e-2, 2, STEPS}};
     train_once(&o, &t, CST_OK, &result);
     ck_assert_int_eq(reports, STEPS);
     ck_assert(result.valid_loss > 1 && result.valid_loss < 10);
@@ -334,7 +322,8 @@ START_TEST(metrics_and_checkpoints)
         ck_assert_ptr_nonnull(fgets(line, sizeof line, f));
         json_t *j = json_loads(line, 0, NULL);
         ck_assert_msg(j != NULL, "not JSON: %s", line);
-        static const char *const keys[] = {"step", "loss", "lr", "grad_norm", "tokens_per_s", "ms", "device_bytes", "device_peak_bytes", "h2d_bytes", "d2h_bytes"};
+        static const char *const keys[] = {
+            "step", "loss", "lr", "grad_norm", "tokens_per_s", "ms", "device_bytes", "device_peak_bytes", "h2d_bytes", "d2h_bytes"};
         for (size_t k = 0; k < 10; k++) ck_assert_msg(json_is_number(json_object_get(j, keys[k])), "%s", keys[k]);
         ck_assert_int_eq(json_integer_value(json_object_get(j, "step")), i + 1);
         ck_assert((float)json_number_value(json_object_get(j, "loss")) == (float)report_loss[i]); /* all bits */

@@ -29,7 +29,8 @@ n=$(grep -hE 'clCreateBuffer\(' -r src/memory | grep -cv 'CL_MEM_USE_HOST_PTR')
 [ "$n" = 1 ] || bad "$n places in src/memory make device buffers"
 
 # The hot path never waits for the whole device: clFinish stands in the memory and device rooms only.
-grep -rlE 'clFinish|clWaitForEvents' src --include=*.c | grep -vE '^src/(memory|device)/' | grep . && bad "clFinish outside src/memory and src/device"
+grep -rlE 'clFinish|clWaitForEvents' src --include=*.c | grep -vE '^src/(memory|device)/' | grep . &&
+    bad "clFinish outside src/memory and src/device"
 
 # Kernels: no contraction by accident, no mad(), no relaxed math.
 grep -nE '\bmad\(|fast-relaxed|native_' cl/* && bad "mad(), native_ or relaxed math in cl/"

@@ -105,15 +105,16 @@ END_TEST
 START_TEST(wrong_files_are_refused_by_name)
 {
 #define HEAD "{\"schema\": 2, \"device\": \"%s\", \"vendor\": \"%s\", "
-    static const char *const text[][2] = {{"{", "line 1"},
-                                          {"[]", "JSON object"},
-                                          {"{\"schema\": 1}", "\"schema\" is 1"},
-                                          {"{\"schema\": 2, \"device\": 3}", "\"device\" must be a string"},
-                                          {HEAD "\"clblast\": {}}", "no object \"Xgemm\""},
-                                          {HEAD "\"products\": {}}", "must be an array"},
-                                          {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 0}]}", "\"n\""},
-                                          {HEAD "\"products\": [{\"form\": \"NX\", \"m\": 1, \"n\": 1, \"k\": 1}]}", "a product needs"},
-                                          {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 1, \"k\": 1, \"engine\": \"fast\"}]}", "engine \"fast\""}};
+    static const char *const text[][2] = {
+        {"{", "line 1"},
+        {"[]", "JSON object"},
+        {"{\"schema\": 1}", "\"schema\" is 1"},
+        {"{\"schema\": 2, \"device\": 3}", "\"device\" must be a string"},
+        {HEAD "\"clblast\": {}}", "no object \"Xgemm\""},
+        {HEAD "\"products\": {}}", "must be an array"},
+        {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 0}]}", "\"n\""},
+        {HEAD "\"products\": [{\"form\": \"NX\", \"m\": 1, \"n\": 1, \"k\": 1}]}", "a product needs"},
+        {HEAD "\"products\": [{\"form\": \"NN\", \"m\": 1, \"n\": 1, \"k\": 1, \"engine\": \"fast\"}]}", "engine \"fast\""}};
     cst_tuning got = {0};
     char path[400], file[1000];
     snprintf(path, sizeof path, "%s/bad.json", test_dir());
@@ -166,7 +167,8 @@ START_TEST(products_are_right_with_settings)
     for (size_t s = 0; s < 4; s++) {
         int64_t m = shape[s][0], n = shape[s][1], k = shape[s][2];
         float *a = op_random((size_t)(m * k), -1, 1, 1), *b = op_random((size_t)(k * n), -1, 1, 2);
-        cst_tensor *ta = op_tensor("a", CST_DATA, m, k, a), *tb = op_tensor("b", CST_DATA, k, n, b), *tc = op_tensor("c", CST_DATA, m, n, NULL);
+        cst_tensor *ta = op_tensor("a", CST_DATA, m, k, a), *tb = op_tensor("b", CST_DATA, k, n, b),
+                   *tc = op_tensor("c", CST_DATA, m, n, NULL);
         double *want = calloc((size_t)(m * n), sizeof *want);
         for (int64_t i = 0; i < m * n; i++)
             for (int64_t j = 0; j < k; j++) want[i] += (double)a[i / n * k + j] * b[j * n + i % n];

@@ -79,7 +79,9 @@ def compare_wikitext(args, hf, report):
         if name == "wiki.test.raw":
             rows = [line + "\n" if line.strip() else "" for line in text.split("\n")[:-1]]
             ids = encode(args, args.tokenizer, "\n\n".join(rows), "--bos")
-            report(len(ids) == PROTOCOL and ids == hf.encode("\n\n".join(rows)), "%s, %d rows by the protocol: %d tokens" % (name, len(rows), len(ids)))
+            report(len(ids) == PROTOCOL and ids == hf.encode("\n\n".join(rows)), "%s, %d rows by the protocol: %d tokens" % (name,
+                                                                                                                             len(rows),
+                                                                                                                             len(ids)))
 
 
 def learn_hf(path, size, least):
@@ -121,7 +123,8 @@ def compare_learning(args, report):
             r = random.Random(seed)
             letters = ["ab", "abc", "abcd\u00e9"][seed % 3]
             with open(corpus, "w") as f:
-                f.write(" ".join("".join(r.choice(letters) for _ in range(r.randint(1, 30))) for _ in range(r.choice([3, 20, 100, 400]))) + "\n")
+                f.write(" ".join("".join(r.choice(letters) for _ in range(r.randint(1, 30))) for _ in range(r.choice([3, 20, 100,
+                                                                                                                      400]))) + "\n")
             bad += not learns_the_same(args, folder, corpus, r.choice([300, 500, 1000, 5000]), r.choice([1, 2, 3]))[0]
         report(not bad, "60 random texts: %d learned otherwise" % bad)
 

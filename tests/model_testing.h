@@ -13,15 +13,11 @@
 #include "model/weights.h"
 #include "train/trainer.h"
 
-/* "<srcdir>/tests/fixtures/<name>[/<file>]", in a static buffer. */
+/* "<srcdir>/tests/fixtures/<name>[/<file>]", borrowed as test_path's. */
 static inline const char *fixture(const char *name, const char *file)
 {
-    static char path[2][1024];
-    static int turn;
-    const char *src = getenv("srcdir");
-    turn ^= 1;
-    snprintf(path[turn], sizeof path[turn], "%s/tests/fixtures/%s%s%s", src ? src : ".", name, file ? "/" : "", file ? file : "");
-    return path[turn];
+    const char *dir = test_path(source_path("tests/fixtures"), name);
+    return file ? test_path(dir, file) : dir;
 }
 
 /* Options of a small session for one fixture: gradients only unless with_optim is set afterwards. */
@@ -39,13 +35,28 @@ static inline cst_session_options fixture_options(const char *name, int64_t batc
     return o;
 }
 
+/* Enqueue step t, counted from 0, of a run of 24 random tokens a micro-batch. */
+static inline void enqueue_step(cst_session *s, int64_t t)
+{
+    int32_t ids[24];
+    ck_ok(cst_session_begin(s));
+    for (int a = 0; a < s->o.accum; a++) {
+        uint64_t index = (uint64_t)(t * s->o.accum + a);
+        for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
+        ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
+        ck_ok(cst_session_micro(s, index));
+    }
+    ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+}
+
 /* Rows of token ids from a JSON array of arrays, padded with 0; *length per row. Returns ids, malloc'd. */
 static inline int32_t *json_tokens(const json_t *rows, int64_t *batch, int64_t *seq, int32_t **length)
 {
     *batch = (int64_t)json_array_size(rows);
     *seq = 0;
     for (int64_t r = 0; r < *batch; r++)
-        if ((int64_t)json_array_size(json_array_get(rows, (size_t)r)) > *seq) *seq = (int64_t)json_array_size(json_array_get(rows, (size_t)r));
+        if ((int64_t)json_array_size(json_array_get(rows, (size_t)r)) > *seq)
+            *seq = (int64_t)json_array_size(json_array_get(rows, (size_t)r));
     int32_t *ids = calloc((size_t)(*batch * *seq), sizeof *ids);
     *length = calloc((size_t)*batch, sizeof **length);
     for (int64_t r = 0; r < *batch; r++) {

@@ -142,4 +142,12 @@ static inline double op_slope(double (*f)(const double *x, void *user), double *
     return (up - down) / (2 * h);
 }
 
+/* The bits of a float. */
+static inline uint32_t bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return u;
+}
+
 #endif

@@ -54,4 +54,27 @@ static inline const char *test_dir(void)
     return dir;
 }
 
+/* "<dir>/<name>", borrowed until the next call but 31. */
+static inline const char *test_path(const char *dir, const char *name)
+{
+    static char path[32][1024];
+    static int turn;
+    char made[1024]; /* dir may be one of them */
+    turn = (turn + 1) % 32;
+    if (snprintf(made, sizeof made, "%s/%s", dir, name) >= (int)sizeof made) abort();
+    return strcpy(path[turn], made);
+}
+
+/* The same for a file of this test program and for one of the sources. */
+static inline const char *test_file(const char *name)
+{
+    return test_path(test_dir(), name);
+}
+
+static inline const char *source_path(const char *name)
+{
+    const char *dir = getenv("srcdir");
+    return test_path(dir ? dir : ".", name);
+}
+
 #endif

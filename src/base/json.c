@@ -6,13 +6,15 @@
 
 #include "base/file.h"
 
-cst_status cst_json_load(json_t **out, const char *path, json_type want)
+static cst_status load(json_t **out, const char *path, json_type want, int big)
 {
     char *text;
     size_t n;
     json_error_t e;
     CST_TRY(cst_file_read(&text, &n, path));
     json_t *j = json_loadb(text, n, JSON_REJECT_DUPLICATES, &e);
+    if (!j && big && json_error_code(&e) == json_error_numeric_overflow)
+        j = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &e);
     free(text);
     if (!j) return cst_fail(CST_INPUT, "%s: line %d: %s", path, e.line, e.text);
     if (json_typeof(j) != want) {
@@ -23,19 +25,22 @@ cst_status cst_json_load(json_t **out, const char *path, json_type want)
     return CST_OK;
 }
 
+cst_status cst_json_load(json_t **out, const char *path, json_type want)
+{
+    return load(out, path, want, 0);
+}
+
+cst_status cst_json_load_big(json_t **out, const char *path, json_type want)
+{
+    return load(out, path, want, 1);
+}
+
 cst_status cst_json_save(const json_t *j, const char *path)
 {
-    char *text = json_dumps(j, JSON_INDENT(2));
-    if (!text) return cst_fail(CST_NO_MEMORY, "%s", path);
-    cst_file *f = NULL;
-    cst_status st;
-    CST_GO(cst_file_create(&f, path), out);
-    CST_GO(cst_file_put(f, text, strlen(text)), out);
-    CST_GO(cst_file_put(f, "\n", 1), out);
-    st = cst_file_commit(f);
-    f = NULL;
-out:
-    cst_file_discard(f);
+    char *text = json_dumps(j, JSON_INDENT(2)), *all = NULL;
+    int n = text ? asprintf(&all, "%s\n", text) : -1;
+    cst_status st = n < 0 ? cst_fail(CST_NO_MEMORY, "%s", path) : cst_file_write(path, all, (size_t)n);
+    if (n >= 0) free(all);
     free(text);
     return st;
 }

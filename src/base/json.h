@@ -9,6 +9,8 @@
 
 /* Parse a file; the top level must be of type `want` (JSON_OBJECT or JSON_ARRAY). *out: json_decref it. */
 cst_status cst_json_load(json_t **out, const char *path, json_type want);
+/* The same; a file with a whole number beyond 64 bits is no error, but all of its numbers are reals then. */
+cst_status cst_json_load_big(json_t **out, const char *path, json_type want);
 /* Write with indent 2 and a final newline, atomically. */
 cst_status cst_json_save(const json_t *j, const char *path);
 

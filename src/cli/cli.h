@@ -33,11 +33,13 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
 /* --config as a name or a file, or --model's config.json. */
 cst_status cst_config_from(cst_config *c, const cst_args *a);
 
-/* The ids of a --tokens-file (text/token_rows.h), one array after the other; *ids is malloc'd. */
-cst_status cst_token_rows_flat(uint32_t **ids, size_t *count, const char *path);
+/* The ids of a --tokens-file (text/token_rows.h), one array after the other; array k ends at (*ends)[k], k < *rows. ends and rows
+ * may be NULL together; what comes back is malloc'd. */
+cst_status cst_token_rows_flat(uint32_t **ids, size_t *count, size_t **ends, size_t *rows, const char *path);
 
-/* The tokenizer that --tokenizer names, else the model folder's, else bytes; for token ids from a file NULL unless it is named
- * or there. INPUT when it has more ids than the model. */
+/* The tokenizer that --tokenizer names, else the model folder's, else bytes, which a model's folder gets only when it has no
+ * file of a tokenizer; for token ids from a file NULL unless it is named or there and of a kind that can be read.
+ * INPUT when it has more ids than the model. */
 cst_status cst_tokenizer_from(cst_tokenizer **t, const cst_args *a, const cst_config *c);
 /* The whole of a file, or of standard input for "-"; pipes are fine. *data is malloc'd, with a 0 byte behind its n. */
 cst_status cst_input_read(char **data, size_t *n, const char *path);

@@ -123,7 +123,8 @@ static void print_text(const cst_device *dev, const gemm_row *r, int n, double b
 {
     double ms, rate;
     printf("%s, fp32, C = op(A) op(B), + where added to C\n", dev->info.name);
-    printf("%-20s %6s %6s %6s  %-4s %10s %8s %10s %7s  %s\n", "product", "m", "n", "k", "form", "ms", "spread", "GFLOP/s", "of best", "engine");
+    printf("%-20s %6s %6s %6s  %-4s %10s %8s %10s %7s  %s\n", "product", "m", "n", "k", "form", "ms", "spread", "GFLOP/s", "of best",
+           "engine");
     for (int i = 0; i < n; i++) {
         const cst_gemm_shape *s = &r[i].shape;
         if (s->tokens && (!i || r[i - 1].shape.tokens != s->tokens)) {

@@ -41,7 +41,7 @@ static cst_status load_text(run *r, const cst_config *c)
     cst_status st;
     if (!!data + !!file + !!tokens != 1)
         return cst_fail(CST_USAGE, "castor eval needs one of --data DIR, --text FILE and --tokens-file F.json (try --data data/sample)");
-    if (tokens) return cst_token_rows_flat(&r->ids, &r->n, tokens);
+    if (tokens) return cst_token_rows_flat(&r->ids, &r->n, NULL, NULL, tokens);
     if (data) CST_TRY(cst_text_split_path(&path, data, "test"));
     CST_GO(cst_tokenizer_from(&t, r->a, c), out);
     st = encode(r, path ? path : file, t);
@@ -64,7 +64,8 @@ static cst_status plan_windows(run *r, cst_session_options *o)
     }
     r->stride = a->text[CST_OPTION_STRIDE] ? cst_args_int(a, CST_OPTION_STRIDE) : r->length;
     if (r->stride > r->length)
-        return cst_fail(CST_USAGE, "--stride %" PRId64 ": at most --length, %" PRId64 ", or tokens would be left out", r->stride, r->length);
+        return cst_fail(CST_USAGE, "--stride %" PRId64 ": at most --length, %" PRId64 ", or tokens would be left out", r->stride,
+                        r->length);
     int64_t windows = cst_window_count(n, r->length, r->stride);
     o->seq = n < r->length ? n : r->length;
     o->batch = cst_args_int(a, CST_OPTION_BATCH);
@@ -79,8 +80,9 @@ static void report(const cst_loss_total *t, int64_t windows, void *user)
     char line[160], eta[32];
     double now = cst_now(), used = now - r->start;
     if (cst_args_flag(r->a, CST_OPTION_QUIET)) return;
-    snprintf(line, sizeof line, "%" PRId64 "/%" PRId64 " windows  perplexity %.4f  %.1f tok/s  ETA %s", t->windows, windows, cst_perplexity_of(t),
-             (double)t->tokens / used, cst_duration_text(eta, used * (double)(windows - t->windows) / (double)t->windows));
+    snprintf(line, sizeof line, "%" PRId64 "/%" PRId64 " windows  perplexity %.4f  %.1f tok/s  ETA %s", t->windows, windows,
+             cst_perplexity_of(t), (double)t->tokens / used,
+             cst_duration_text(eta, used * (double)(windows - t->windows) / (double)t->windows));
     if (cst_status_is_terminal()) cst_status_line(line);
     else if (now - r->last_print > 10) {
         fprintf(stderr, "%s\n", line);
@@ -96,8 +98,8 @@ static int stop(void *user)
 
 static void print_total(const char *name, const cst_loss_total *t)
 {
-    printf("%s\"perplexity\": %.9g, \"loss\": %.9g, \"tokens\": %" PRId64 ", \"windows\": %" PRId64, name, cst_perplexity_of(t), t->sum / (double)t->tokens,
-           t->tokens, t->windows);
+    printf("%s\"perplexity\": %.9g, \"loss\": %.9g, \"tokens\": %" PRId64 ", \"windows\": %" PRId64, name, cst_perplexity_of(t),
+           t->sum / (double)t->tokens, t->tokens, t->windows);
 }
 
 static void print_json(const run *r, const cst_session *s, const cst_loss_total *all, const cst_loss_total *whole, double seconds)
@@ -106,7 +108,8 @@ static void print_json(const run *r, const cst_session *s, const cst_loss_total 
     cst_mem_get_stats(s->mem, &stats);
     print_total("{", all);
     if (whole->tokens) print_total(", \"whole_windows\": {", whole);
-    printf("%s, \"text_tokens\": %zu, \"length\": %" PRId64 ", \"stride\": %" PRId64 ", \"seconds\": %.3f, \"device_peak_bytes\": %" PRIu64 ", \"ids\": [",
+    printf("%s, \"text_tokens\": %zu, \"length\": %" PRId64 ", \"stride\": %" PRId64 ", \"seconds\": %.3f, \"device_peak_bytes\": %" PRIu64
+           ", \"ids\": [",
            whole->tokens ? "}" : "", r->n, r->length, r->stride, seconds, stats.reserved_peak);
     for (size_t i = 0; i < r->n; i++) printf("%s%" PRIu32, i ? ", " : "", r->ids[i]);
     printf("], \"losses\": [");
@@ -127,8 +130,8 @@ static void print_result(const run *r, const cst_session *s, const cst_loss_tota
         return;
     }
     cst_mem_get_stats(s->mem, &stats);
-    printf("perplexity %.4f (loss %.6f over %" PRId64 " of %zu tokens; %" PRId64 " windows of %" PRId64 ", stride %" PRId64 ")\n", cst_perplexity_of(all),
-           all->sum / (double)all->tokens, all->tokens, r->n, all->windows, r->length, r->stride);
+    printf("perplexity %.4f (loss %.6f over %" PRId64 " of %zu tokens; %" PRId64 " windows of %" PRId64 ", stride %" PRId64 ")\n",
+           cst_perplexity_of(all), all->sum / (double)all->tokens, all->tokens, r->n, all->windows, r->length, r->stride);
     if (whole->tokens && whole->windows < all->windows)
         printf("perplexity %.4f of the %" PRId64 " whole windows, as papers have it\n", cst_perplexity_of(whole), whole->windows);
     printf("%.1f tokens/s, device memory peak %s\n", (double)all->tokens / seconds, cst_bytes_text(peak, (double)stats.reserved_peak));
@@ -140,9 +143,10 @@ static cst_status evaluate(run *r, cst_session *s)
     char peak[32];
     cst_perplexity_options o = {.stride = r->stride, .losses = r->losses, .report = report, .stop = stop, .user = r};
     if (!cst_args_flag(r->a, CST_OPTION_QUIET))
-        fprintf(stderr, "castor %s on %s (%s)\n  %zu tokens in %" PRId64 " windows of %" PRId64 ", %" PRId64 " at once; %s of device memory\n",
-                PACKAGE_VERSION, s->dev->info.name, s->dev->info.platform, r->n, cst_window_count((int64_t)r->n, s->o.seq, r->stride), r->length,
-                s->o.batch, cst_bytes_text(peak, (double)s->planned));
+        fprintf(stderr,
+                "castor %s on %s (%s)\n  %zu tokens in %" PRId64 " windows of %" PRId64 ", %" PRId64 " at once; %s of device memory\n",
+                PACKAGE_VERSION, s->dev->info.name, s->dev->info.platform, r->n, cst_window_count((int64_t)r->n, s->o.seq, r->stride),
+                r->length, s->o.batch, cst_bytes_text(peak, (double)s->planned));
     CST_TRY(cst_weights_load(s->model, r->a->text[CST_OPTION_MODEL]));
     r->start = r->last_print = cst_now();
     CST_TRY(cst_perplexity(&all, &whole, s, r->ids, r->n, &o));

@@ -106,8 +106,11 @@ static cst_status sampling_from(cst_sampling *s, const cst_args *a)
 static void options_from(cst_generate_options *o, const run *r, const cst_config *config)
 {
     const cst_args *a = r->a;
-    *o = (cst_generate_options){.device = a->text[CST_OPTION_DEVICE], .gemm = (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM), .config = *config,
-                                .prompt = r->prompt_count, .tokens = cst_args_int(a, CST_OPTION_MAX_TOKENS),
+    *o = (cst_generate_options){.device = a->text[CST_OPTION_DEVICE],
+                                .gemm = (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM),
+                                .config = *config,
+                                .prompt = r->prompt_count,
+                                .tokens = cst_args_int(a, CST_OPTION_MAX_TOKENS),
                                 .no_cache = cst_args_flag(a, CST_OPTION_NO_CACHE)};
     if (a->text[CST_OPTION_DEVICE_MEM]) o->device_mem = cst_args_size(a, CST_OPTION_DEVICE_MEM);
     if (a->text[CST_OPTION_HOST_THREADS]) omp_set_num_threads((int)cst_args_int(a, CST_OPTION_HOST_THREADS));
@@ -142,9 +145,11 @@ static void print_end(const run *r, const cst_generator *g, cst_generate_end end
     char why[80] = "more with --max-tokens";
     double rest = cst_now() - r->first;
     if (end == CST_GENERATE_EOS) snprintf(why, sizeof why, "the text has ended");
-    if (end == CST_GENERATE_POSITIONS) snprintf(why, sizeof why, "the model's %" PRId64 " positions are used up", g->o.config.max_position_embeddings);
-    cst_log(end == CST_GENERATE_POSITIONS ? CST_LOG_WARN : CST_LOG_INFO, "%" PRId64 " tokens, the first after %.2f s, the others at %.2f tokens/s; %s",
-            r->count, r->first - start, r->count > 1 ? (double)(r->count - 1) / rest : 0, why);
+    if (end == CST_GENERATE_POSITIONS)
+        snprintf(why, sizeof why, "the model's %" PRId64 " positions are used up", g->o.config.max_position_embeddings);
+    cst_log(end == CST_GENERATE_POSITIONS ? CST_LOG_WARN : CST_LOG_INFO,
+            "%" PRId64 " tokens, the first after %.2f s, the others at %.2f tokens/s; %s", r->count, r->first - start,
+            r->count > 1 ? (double)(r->count - 1) / rest : 0, why);
 }
 
 static cst_status generate(run *r, cst_generator *g, const cst_sampling *s)
@@ -173,7 +178,8 @@ cst_status cst_cmd_generate(const cst_args *a)
     cst_sampling s;
     cst_config config;
     cst_status st;
-    if (!a->text[CST_OPTION_MODEL] || !a->text[CST_OPTION_PROMPT]) return cst_fail(CST_USAGE, "castor generate needs --model DIR and --prompt TEXT");
+    if (!a->text[CST_OPTION_MODEL] || !a->text[CST_OPTION_PROMPT])
+        return cst_fail(CST_USAGE, "castor generate needs --model DIR and --prompt TEXT");
     CST_GO(sampling_from(&s, a), out);
     CST_GO(cst_config_load(&config, a->text[CST_OPTION_MODEL]), out);
     CST_GO(cst_tokenizer_from(&r.tok, a, &config), out);

@@ -67,31 +67,20 @@ static cst_status split_path(char **path, const cst_args *a, cst_option_id own, 
         *path = strdup(file);
         return *path ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", file);
     }
-    if (!data) return required ? cst_fail(CST_USAGE, "castor train needs --data DIR or --train FILE (try data/sample, or data/fetch for WikiText-2)") : CST_OK;
+    if (!data)
+        return required
+                   ? cst_fail(CST_USAGE, "castor train needs --data DIR or --train FILE (try data/sample, or data/fetch for WikiText-2)")
+                   : CST_OK;
     cst_status st = cst_text_split_path(path, data, name);
     return st == CST_OK || required ? st : CST_OK;
 }
 
 /* The training text as ids from --tokens-file. */
-static cst_status load_tokens(run *r, split *s, const char *path)
+static cst_status load_tokens(const run *r, split *s, const char *path)
 {
-    cst_token_rows t = {0, 0, NULL, NULL};
-    cst_status st;
-    if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN]) return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
-    CST_GO(cst_token_rows_read(&t, path), out);
-    s->ids = malloc((size_t)(t.rows * t.seq) * sizeof *s->ids);
-    s->end = malloc((size_t)t.rows * sizeof *s->end);
-    if (!s->ids || !s->end) {
-        st = cst_fail(CST_NO_MEMORY, "%s", path);
-        goto out;
-    }
-    for (int64_t row = 0; row < t.rows; row++) {
-        for (int32_t i = 0; i < t.length[row]; i++) s->ids[s->count++] = (uint32_t)t.ids[row * t.seq + i];
-        s->end[s->ends++] = s->count;
-    }
-out:
-    cst_token_rows_free(&t);
-    return st;
+    if (r->a->text[CST_OPTION_DATA] || r->a->text[CST_OPTION_TRAIN])
+        return cst_fail(CST_USAGE, "--tokens-file is instead of --data or --train");
+    return cst_token_rows_flat(&s->ids, &s->count, &s->end, &s->ends, path);
 }
 
 static cst_status load_split(run *r, split *s, cst_option_id own, const char *name, int required)
@@ -126,7 +115,8 @@ static cst_status mask(run *r, split *s, const char *name)
     if (!r->tok) return cst_fail(CST_USAGE, "--mask-before with --tokens-file needs --tokenizer, to know what the ids mean");
     if (!(s->counts = malloc(s->count))) return cst_fail(CST_NO_MEMORY, "%s text", name);
     CST_TRY(cst_mask_before(s->counts, &f, r->tok, s->ids, s->count, s->end, s->ends, marker));
-    cst_log(CST_LOG_INFO, "  %s text: %" PRIu64 " of %zu tokens, those behind \"%s\", count for the loss", name, f.tokens, s->count, marker);
+    cst_log(CST_LOG_INFO, "  %s text: %" PRIu64 " of %zu tokens, those behind \"%s\", count for the loss", name, f.tokens, s->count,
+            marker);
     if (f.unmarked)
         cst_log(CST_LOG_WARN, "%s text: %" PRIu64 " of %" PRIu64 " documents have no \"%s\": nothing of them counts for the loss", name,
                 f.unmarked, f.documents, marker);
@@ -228,8 +218,8 @@ static void bar(char *out, size_t size, const cst_step_report *p)
     int n = (int)(20 * p->step / p->steps);
     for (int i = 0; i < 20; i++) fill[i] = i < n ? '#' : '.';
     fill[20] = 0;
-    snprintf(out, size, "[%s] %" PRId64 "/%" PRId64 " loss %.4f lr %.2e %.0f tok/s mem %s peak %s ETA %s", fill, p->step, p->steps, p->loss, p->lr,
-             p->tokens_per_s, cst_bytes_text(mem, (double)p->device_bytes), cst_bytes_text(peak, (double)p->device_peak),
+    snprintf(out, size, "[%s] %" PRId64 "/%" PRId64 " loss %.4f lr %.2e %.0f tok/s mem %s peak %s ETA %s", fill, p->step, p->steps, p->loss,
+             p->lr, p->tokens_per_s, cst_bytes_text(mem, (double)p->device_bytes), cst_bytes_text(peak, (double)p->device_peak),
              cst_duration_text(eta, p->eta_s));
 }
 
@@ -244,7 +234,8 @@ static void report(const cst_step_report *p, void *user)
         bar(line, sizeof line, p);
         cst_status_line(line);
     }
-    int due = p->step == 1 || p->step == p->steps || !isnan(p->valid_loss) || t - r->last_print > 2 || cst_args_flag(r->a, CST_OPTION_VERBOSE);
+    int due = p->step == 1 || p->step == p->steps || !isnan(p->valid_loss) || t - r->last_print > 2 ||
+              cst_args_flag(r->a, CST_OPTION_VERBOSE);
     if (due && (!cst_status_is_terminal() || !isnan(p->valid_loss) || cst_args_flag(r->a, CST_OPTION_VERBOSE))) {
         cst_status_line(NULL);
         fprintf(stderr, "step %6" PRId64 "/%" PRId64 "  loss %8.5f  lr %.3e  norm %8.4f  %9.1f ms  %9.1f tok/s  peak %s  ETA %s", p->step,
@@ -306,8 +297,9 @@ static void print_start(const run *r, const cst_session *s)
     cst_mem_get_stats(s->mem, &stats);
     fprintf(stderr, "castor %s on %s (%s)\n", PACKAGE_VERSION, s->dev->info.name, s->dev->info.platform);
     cst_args_settings(stderr, r->a);
-    fprintf(stderr, "  %" PRId64 " parameters in %d tensors; placement %s: %s of device memory, budget %s\n", cst_config_parameters(&s->o.config),
-            s->model->params, cst_placement_name(s->placement), cst_bytes_text(a, (double)s->planned), cst_bytes_text(b, (double)stats.budget));
+    fprintf(stderr, "  %" PRId64 " parameters in %d tensors; placement %s: %s of device memory, budget %s\n",
+            cst_config_parameters(&s->o.config), s->model->params, cst_placement_name(s->placement), cst_bytes_text(a, (double)s->planned),
+            cst_bytes_text(b, (double)stats.budget));
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
     if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);
@@ -320,7 +312,8 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     char peak[32];
     cst_mem_get_stats(s->mem, &stats);
     if (cst_args_flag(r->a, CST_OPTION_JSON)) {
-        printf("{\"steps\": %" PRId64 ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
+        printf("{\"steps\": %" PRId64
+               ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
                t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak);
         if (!isnan(t->valid_loss)) printf(", \"valid_loss\": %.9g", t->valid_loss);
         if (!isnan(t->best_loss)) printf(", \"best_loss\": %.9g, \"best_step\": %" PRId64, t->best_loss, t->best_step);
@@ -331,7 +324,8 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     printf("%" PRId64 " steps: loss %.4f -> %.4f, %.1f tokens/s, device memory peak %s\n", t->steps, t->first_loss, t->last_loss,
            t->tokens_per_s, cst_bytes_text(peak, (double)stats.reserved_peak));
     if (!isnan(t->valid_loss)) printf("validation loss %.4f (perplexity %.2f)\n", t->valid_loss, exp(t->valid_loss));
-    if (!isnan(t->best_loss) && out) printf("lowest validation loss %.4f, after step %" PRId64 ": %s/best\n", t->best_loss, t->best_step, out);
+    if (!isnan(t->best_loss) && out)
+        printf("lowest validation loss %.4f, after step %" PRId64 ": %s/best\n", t->best_loss, t->best_step, out);
     if (!isnan(test_loss)) printf("test loss %.4f (perplexity %.2f)\n", test_loss, exp(test_loss));
     if (out && t->steps < r->steps) printf("model saved in %s; go on with: castor train --resume %s\n", out, out);
     else if (out) printf("model saved in %s; train it further: castor train --model %s --data DIR --out DIR2\n", out, out);
@@ -393,8 +387,9 @@ static cst_status train(run *r, cst_session *s, const cst_schedule *schedule)
         if (saved != CST_OK) return saved;
     }
     if (st == CST_INTERRUPTED && out)
-        return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64 "; the model is saved in %s; go on with: castor train --resume %s", result.steps,
-                        r->steps, out, out);
+        return cst_fail(st,
+                        "interrupted after step %" PRId64 " of %" PRId64 "; the model is saved in %s; go on with: castor train --resume %s",
+                        result.steps, r->steps, out, out);
     if (st == CST_INTERRUPTED) return cst_fail(st, "interrupted after step %" PRId64 " of %" PRId64, result.steps, r->steps);
     if (r->test.batches) CST_TRY(cst_evaluate(&test_loss, s, r->test.batches));
     r->test_loss = test_loss;
@@ -417,7 +412,8 @@ static cst_status begin(run *r, cst_args *a)
 /* What checkpoints say of the run, and that it is the same run that goes on. */
 static cst_status describe(run *r, const cst_session_options *o, const cst_schedule *schedule)
 {
-    json_t *settings = cst_run_settings(r->a, o, schedule, r->tok, (cst_run_text){r->train.ids, r->train.count}, (cst_run_text){r->valid.ids, r->valid.count});
+    json_t *settings = cst_run_settings(r->a, o, schedule, r->tok, (cst_run_text){r->train.ids, r->train.count},
+                                        (cst_run_text){r->valid.ids, r->valid.count});
     cst_status st = CST_OK;
     r->about = settings ? cst_run_about(r->a, settings, r->tok) : NULL;
     if (!r->about) st = cst_fail(CST_NO_MEMORY, "settings");

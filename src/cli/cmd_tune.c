@@ -100,7 +100,8 @@ static cst_status verify(tuner *t, product *p)
     CST_GO(cst_gemm(t->mem, g), out);
     CST_GO(cst_tensor_read(p->c, 0, c, p->c->bytes), out);
     for (int s = 0; s < SAMPLES && st == CST_OK; s++) {
-        int64_t i = (int64_t)(cst_random_u64(2, 0, (uint64_t)s) % (uint64_t)g->m), j = (int64_t)(cst_random_u64(2, 1, (uint64_t)s) % (uint64_t)g->n);
+        int64_t i = (int64_t)(cst_random_u64(2, 0, (uint64_t)s) % (uint64_t)g->m),
+                j = (int64_t)(cst_random_u64(2, 1, (uint64_t)s) % (uint64_t)g->n);
         if (s < 4) i = s & 1 ? g->m - 1 : 0, j = s & 2 ? g->n - 1 : 0;
         double sum = 0, size = 0;
         for (int64_t k = 0; k < g->k; k++) {
@@ -271,17 +272,20 @@ static cst_status finish(const tuner *t)
     if (!path) return cst_fail(CST_IO, "no folder for the settings: set CASTOR_CACHE_DIR or HOME, or give --out FILE");
     cst_status st = keep(t, path);
     if (st == CST_OK && cst_args_flag(t->args, CST_OPTION_JSON)) {
-        printf("{\"clblast_tried\": %d, \"clblast_failed\": %d, \"clblast_wrong\": %d, \"clblast_gflops_default\": %.2f, \"clblast_gflops\": %.2f, "
-               "\"products\": %d, \"variants_tried\": %d, \"variants_failed\": %d, \"native_wins\": %d, \"gflops\": %.2f}\n",
-               t->tried, t->failed, t->wrong, t->store.gflops_default, t->store.gflops, p->shapes, p->tried, p->failed, p->native, rate);
+        printf(
+            "{\"clblast_tried\": %d, \"clblast_failed\": %d, \"clblast_wrong\": %d, \"clblast_gflops_default\": %.2f, \"clblast_gflops\": %.2f, "
+            "\"products\": %d, \"variants_tried\": %d, \"variants_failed\": %d, \"native_wins\": %d, \"gflops\": %.2f}\n",
+            t->tried, t->failed, t->wrong, t->store.gflops_default, t->store.gflops, p->shapes, p->tried, p->failed, p->native, rate);
     } else if (st == CST_OK) {
         printf("%s\n", t->dev->info.name);
         if (t->tried)
-            printf("CLBlast: %.1f GFLOP/s by default, %.1f with the best of %d settings (%d gave wrong results, %d didn't run)\n", t->store.gflops_default,
-                   t->store.gflops, t->tried, t->wrong, t->failed);
+            printf("CLBlast: %.1f GFLOP/s by default, %.1f with the best of %d settings (%d gave wrong results, %d didn't run)\n",
+                   t->store.gflops_default, t->store.gflops, t->tried, t->wrong, t->failed);
         if (!p->shapes) printf("CLBlast's defaults stay\n");
-        else printf("products of training steps: %.1f GFLOP/s with the fastest engine of each; the native engine in %d of %d (%d variants timed, %d failed)\n",
-                    rate, p->native, p->shapes, p->tried, p->failed);
+        else
+            printf(
+                "products of training steps: %.1f GFLOP/s with the fastest engine of each; the native engine in %d of %d (%d variants timed, %d failed)\n",
+                rate, p->native, p->shapes, p->tried, p->failed);
         printf("kept in %s\n", path);
     }
     free(path);
@@ -301,7 +305,8 @@ cst_status cst_cmd_tune(const cst_args *a)
     t.start = cst_now();
     if (t.dev->group > 1) CST_GO(tune_clblast(&t, budget), out);
     /* without better settings CLBlast still uses the last ones tried, and there is no way back: its defaults stay unmatched */
-    if (t.dev->group == 1 || t.store.has_xgemm) CST_GO(cst_tune_products(&t.sum, &t.store, t.dev, budget, t.start + seconds, product_progress, &t), out);
+    if (t.dev->group == 1 || t.store.has_xgemm)
+        CST_GO(cst_tune_products(&t.sum, &t.store, t.dev, budget, t.start + seconds, product_progress, &t), out);
     cst_status_line(NULL);
     CST_GO(finish(&t), out);
     if (cst_interrupted()) st = cst_fail(CST_INTERRUPTED, "interrupted; the best settings so far are kept");

@@ -59,14 +59,15 @@ static json_t *option_json(const cst_args *a, cst_option_id id)
     }
 }
 
-json_t *cst_run_settings(const cst_args *a, const cst_session_options *o, const cst_schedule *s, const cst_tokenizer *tok, cst_run_text train,
-                         cst_run_text valid)
+json_t *cst_run_settings(const cst_args *a, const cst_session_options *o, const cst_schedule *s, const cst_tokenizer *tok,
+                         cst_run_text train, cst_run_text valid)
 {
-    json_t *j = json_pack("{s:o, s:I, s:I, s:I, s:f, s:o, s:o, s:o}", "config", cst_config_json(&o->config), "seq", (json_int_t)o->seq, "steps",
-                          (json_int_t)s->steps, "warmup", (json_int_t)s->warmup, "dropout", o->dropout, "tokenizer",
+    json_t *j = json_pack("{s:o, s:I, s:I, s:I, s:f, s:o, s:o, s:o}", "config", cst_config_json(&o->config), "seq", (json_int_t)o->seq,
+                          "steps", (json_int_t)s->steps, "warmup", (json_int_t)s->warmup, "dropout", o->dropout, "tokenizer",
                           tok ? hash_json(cst_tokenizer_hash(tok)) : json_null(), "train", text_json(train), "valid", text_json(valid));
     int bad = !j;
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) bad |= json_object_set_new(j, cst_option_name(plain[i]), option_json(a, plain[i])) != 0;
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+        bad |= json_object_set_new(j, cst_option_name(plain[i]), option_json(a, plain[i])) != 0;
     if (!bad) return j;
     json_decref(j);
     return NULL;

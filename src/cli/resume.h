@@ -15,8 +15,8 @@ typedef struct cst_run_text {
 
 /* What decides a run's numbers, a member a setting, as it came out of options, files and defaults; new reference, NULL
  * when out of memory. tok may be NULL. */
-json_t *cst_run_settings(const cst_args *a, const cst_session_options *o, const cst_schedule *s, const cst_tokenizer *tok, cst_run_text train,
-                         cst_run_text valid);
+json_t *cst_run_settings(const cst_args *a, const cst_session_options *o, const cst_schedule *s, const cst_tokenizer *tok,
+                         cst_run_text train, cst_run_text valid);
 /* cst_checkpoint.about: the settings (borrowed) and the options as text. */
 json_t *cst_run_about(const cst_args *a, const json_t *settings, const cst_tokenizer *tok);
 

@@ -13,10 +13,10 @@
 #define HOPELESS 2.0 /* a first call this many times slower than the best so far isn't timed further */
 
 static const cst_gemm_choice candidates[] = {
-    {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0},      {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512}, {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 2, 512},
-    {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 512},     {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 1024}, {CST_GEMM_NATIVE, CST_GEMM_ROWS, 8, 512},
-    {CST_GEMM_NATIVE, CST_GEMM_ROWS, 16, 512},       {CST_GEMM_NATIVE, CST_GEMM_ROWS, 32, 256},   {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 2, 1024},
-    {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 4, 1024},     {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64},  {CST_GEMM_NATIVE, CST_GEMM_ROWS, 4, 64},
+    {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0},  {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512},  {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 2, 512},
+    {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 512}, {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 1024}, {CST_GEMM_NATIVE, CST_GEMM_ROWS, 8, 512},
+    {CST_GEMM_NATIVE, CST_GEMM_ROWS, 16, 512},   {CST_GEMM_NATIVE, CST_GEMM_ROWS, 32, 256},    {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 2, 1024},
+    {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 4, 1024}, {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64},   {CST_GEMM_NATIVE, CST_GEMM_ROWS, 4, 64},
 };
 #define CANDIDATES ((int)(sizeof candidates / sizeof *candidates))
 
@@ -60,7 +60,8 @@ static int fastest(const contest *c)
 static cst_status compete(int *winner, contest *c, cst_tune_sum *sum, const int skip[CST_GEMM_ENGINE_COUNT])
 {
     const cst_gemm_shape *s = &c->trial.shape;
-    cst_gemm_args g = {.m = s->m, .n = s->n, .k = s->k, .trans_a = s->trans_a, .trans_b = s->trans_b, .a = c->trial.t[0], .b = c->trial.t[1]};
+    cst_gemm_args g = {
+        .m = s->m, .n = s->n, .k = s->k, .trans_a = s->trans_a, .trans_b = s->trans_b, .a = c->trial.t[0], .b = c->trial.t[1]};
     for (int i = 0; i < CANDIDATES && !cst_interrupted(); i++) {
         int best = fastest(c);
         if (skip[candidates[i].engine] || !cst_gemm_fits(&candidates[i], c->dev, &g)) continue;
@@ -77,7 +78,8 @@ static cst_status compete(int *winner, contest *c, cst_tune_sum *sum, const int 
     return CST_OK;
 }
 
-static cst_status tune_shape(cst_tune_sum *sum, cst_tuning *store, cst_device *dev, const cst_gemm_shape *s, int skip[CST_GEMM_ENGINE_COUNT], uint64_t device_mem)
+static cst_status tune_shape(cst_tune_sum *sum, cst_tuning *store, cst_device *dev, const cst_gemm_shape *s,
+                             int skip[CST_GEMM_ENGINE_COUNT], uint64_t device_mem)
 {
     cst_mem *mem;
     contest c;
@@ -108,7 +110,8 @@ out:
     return cst_measure_end(mem, st);
 }
 
-cst_status cst_tune_products(cst_tune_sum *sum, cst_tuning *store, cst_device *dev, uint64_t device_mem, double until, cst_tune_progress progress, void *user)
+cst_status cst_tune_products(cst_tune_sum *sum, cst_tuning *store, cst_device *dev, uint64_t device_mem, double until,
+                             cst_tune_progress progress, void *user)
 {
     static const int64_t tokens[] = {128, 1024};
     cst_gemm_shape list[2 * CST_GEMM_SHAPES_MOST];

@@ -13,6 +13,21 @@ static cst_status failed(const cst_gemm_args *g, int code)
                     g->k, g->trans_a ? 'T' : 'N', g->trans_b ? 'T' : 'N');
 }
 
+/* The same for one row: C' = B' a'. CLBlast's matrix kernels would compute a whole tile of rows for it. Its
+ * Sgemv reads C even where it shall only write, and 0 times what isn't finite isn't 0: so C is cleared first. */
+static cst_status row(cst_mem *m, const cst_gemm_args *g, const cst_use *use, size_t a, size_t b, size_t c, size_t k, int add)
+{
+    cst_device *dev = cst_mem_device(m);
+    size_t rows = g->trans_b ? (size_t)g->n : k, cols = g->trans_b ? k : (size_t)g->n;
+    const cl_float zero = 0;
+    if (!add)
+        CST_TRY(cst_cl(clEnqueueFillBuffer(dev->compute, use[2].mem, &zero, sizeof zero, 4 * c, 4 * (size_t)g->n, 0, NULL, NULL),
+                       "clEnqueueFillBuffer"));
+    int code = CLBlastSgemv(CLBlastLayoutRowMajor, g->trans_b ? CLBlastTransposeNo : CLBlastTransposeYes, rows, cols, 1.0f, use[1].mem, b,
+                            (size_t)g->ldb, use[0].mem, a, g->trans_a ? (size_t)g->lda : 1, 1.0f, use[2].mem, c, 1, &dev->compute, NULL);
+    return code ? failed(g, code) : CST_OK;
+}
+
 /* One call of CLBlast: k0 .. k0 + k of the inner dimension. */
 static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, int64_t k0, int64_t k)
 {
@@ -25,6 +40,7 @@ static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, 
     size_t b = use[1].offset / 4 + (size_t)(g->b_at + (g->trans_b ? k0 : k0 * g->ldb));
     size_t c = use[2].offset / 4 + (size_t)g->c_at;
     cl_mem scratch = NULL;
+    if (M == 1) return cst_mem_planning(m) ? CST_OK : row(m, g, use, a, b, c, K, g->accumulate || k0);
     if (!dev->context) { /* imagined: what it asks for when both operands must be copied in another order */
         scratch_bytes = 4 * (M * K + K * N);
         return cst_mem_scratch(m, scratch_bytes, &scratch);

@@ -56,7 +56,8 @@ static void load_proofs(cst_gemm_state *s, const cst_device *dev)
 static void save_proofs(const cst_gemm_state *s, const cst_device *dev)
 {
     char *path = proofs_path(dev), *dir = cst_cache_dir();
-    if (path && dir && (cst_make_dirs(dir) != CST_OK || cst_json_save(s->proofs, path) != CST_OK)) cst_log(CST_LOG_DEBUG, "%s", cst_detail());
+    if (path && dir && (cst_make_dirs(dir) != CST_OK || cst_json_save(s->proofs, path) != CST_OK))
+        cst_log(CST_LOG_DEBUG, "%s", cst_detail());
     free(path);
     free(dir);
 }
@@ -74,10 +75,12 @@ static cst_status operand(cst_tensor **t, float **x, cst_mem *m, cst_type type, 
     }
     for (int64_t i = 0; i < n; i++) {
         uint64_t r = cst_random_u64(3, stream, (uint64_t)i);
-        uint32_t bits = (uint32_t)(r & 0x80000000) | (uint32_t)(120 + (r >> 8) % 8) << 23 | (uint32_t)(r >> 16 & 0x7f) << 16; /* 1/128 <= |x| < 2 */
+        uint32_t bits = (uint32_t)(r & 0x80000000) | (uint32_t)(120 + (r >> 8) % 8) << 23 |
+                        (uint32_t)(r >> 16 & 0x7f) << 16; /* 1/128 <= |x| < 2 */
         memcpy(&(*x)[i], &bits, 4);
-        half[i] = type == CST_BF16 ? (uint16_t)(bits >> 16)
-                                   : (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)(((bits >> 23 & 0xff) - 112) << 10) | (uint16_t)(bits >> 13 & 0x3ff);
+        half[i] = type == CST_BF16
+                      ? (uint16_t)(bits >> 16)
+                      : (uint16_t)(bits >> 16 & 0x8000) | (uint16_t)(((bits >> 23 & 0xff) - 112) << 10) | (uint16_t)(bits >> 13 & 0x3ff);
     }
     CST_GO(cst_tensor_create(t, m, CST_DATA, type, 2, (int64_t[]){rows, cols}, "proof"), out);
     CST_GO(cst_tensor_write(*t, 0, type == CST_F32 ? (void *)*x : half, (*t)->bytes), out);
@@ -99,8 +102,8 @@ static cst_status compare(const cst_gemm_args *g, const float *const x[4], const
             }
             sum = fmax(sum + x[2][j], 0) + x[3][i * g->n + j];
             if (!(fabs(c[i * g->n + j] - sum) <= 1e-5 * size))
-                return cst_fail(CST_STATE, "wrong result: C[%d,%d] of %d x %d x %d (%c%c) is %.9g, not %.9g", (int)i, (int)j, (int)g->m, (int)g->n,
-                                (int)g->k, "NT"[g->trans_a], "NT"[g->trans_b], c[i * g->n + j], sum);
+                return cst_fail(CST_STATE, "wrong result: C[%d,%d] of %d x %d x %d (%c%c) is %.9g, not %.9g", (int)i, (int)j, (int)g->m,
+                                (int)g->n, (int)g->k, "NT"[g->trans_a], "NT"[g->trans_b], c[i * g->n + j], sum);
         }
     return CST_OK;
 }

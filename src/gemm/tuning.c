@@ -43,7 +43,8 @@ cst_status cst_xgemm_check(const cst_xgemm *x, const cst_device_info *d)
     else if (x->MWG % (x->MDIMC * x->VWM) || x->MWG % (x->MDIMA * x->VWM)) rule = "MDIMC * VWM and MDIMA * VWM must divide MWG";
     else if (x->NWG % (x->NDIMC * x->VWN) || x->NWG % (x->NDIMB * x->VWN)) rule = "NDIMC * VWN and NDIMB * VWN must divide NWG";
     else if (threads % x->MDIMA || threads % x->NDIMB) rule = "MDIMA and NDIMB must divide MDIMC * NDIMC";
-    else if (x->KWG % (threads / x->MDIMA) || x->KWG % (threads / x->NDIMB)) rule = "KWG must be a multiple of MDIMC * NDIMC / MDIMA and of MDIMC * NDIMC / NDIMB";
+    else if (x->KWG % (threads / x->MDIMA) || x->KWG % (threads / x->NDIMB))
+        rule = "KWG must be a multiple of MDIMC * NDIMC / MDIMA and of MDIMC * NDIMC / NDIMB";
     else if (threads > d->max_group) rule = "MDIMC * NDIMC is more than the device's largest work-group";
     else if (local * sizeof(float) > d->local_bytes) rule = "the tiles need more local memory than the device has";
     return rule ? cst_fail(CST_USAGE, "%s", rule) : CST_OK;
@@ -175,8 +176,8 @@ cst_status cst_tuning_save(const cst_tuning *t, const char *path, const cst_devi
         json_object_set_new(item, "gflops", json_real(t->product[i].gflops));
         json_array_append_new(all, item);
     }
-    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:f, s:f}}", "schema", 2, "vendor", d->vendor, "device", d->name, "driver", d->driver, "products",
-                          all, "measured", "gflops_default", t->gflops_default, "gflops", t->gflops);
+    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:f, s:f}}", "schema", 2, "vendor", d->vendor, "device", d->name, "driver",
+                          d->driver, "products", all, "measured", "gflops_default", t->gflops_default, "gflops", t->gflops);
     if (!j) return cst_fail(CST_NO_MEMORY, "%s", path);
     if (t->has_xgemm) {
         json_t *params = json_object();

@@ -119,7 +119,8 @@ cst_status cst_trace_check(const cst_trace *t)
     const cst_rates *r = &t->rates;
     if (!(r->up > 0 && r->down > 0 && r->both > 0 && r->memory > 0 && r->flops > 0 && r->launch > 0))
         return cst_fail(CST_INPUT, "trace: a rate isn't above 0");
-    if (!t->align || !t->max_slab || t->max_slab % t->align) return cst_fail(CST_INPUT, "trace: align or max_slab is 0, or they don't fit each other");
+    if (!t->align || !t->max_slab || t->max_slab % t->align)
+        return cst_fail(CST_INPUT, "trace: align or max_slab is 0, or they don't fit each other");
     if (!t->moments) return cst_fail(CST_INPUT, "trace: it has no moments");
     unsigned char *written = calloc((size_t)t->tensors + 1, 1);
     cst_status st = CST_OK;
@@ -133,7 +134,8 @@ cst_status cst_trace_check(const cst_trace *t)
     }
     for (int k = 0; k < t->moments && st == CST_OK; k++) {
         const cst_trace_moment *m = &t->moment[k];
-        if (m->first < 0 || m->uses < 0 || m->first > t->uses - m->uses) st = cst_fail(CST_INPUT, "trace: moment %d (%s) uses what isn't there", k, m->op);
+        if (m->first < 0 || m->uses < 0 || m->first > t->uses - m->uses)
+            st = cst_fail(CST_INPUT, "trace: moment %d (%s) uses what isn't there", k, m->op);
         for (int i = m->first; i < m->first + m->uses && st == CST_OK; i++) {
             const cst_trace_use *u = &t->use[i];
             if (u->tensor < 0 || u->tensor >= t->tensors || u->access < CST_READ || u->access > CST_UPDATE)

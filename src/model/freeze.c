@@ -83,7 +83,8 @@ cst_status cst_freeze(unsigned char **out, int *count, const cst_config *c, cons
         char pattern[PATTERN_MAX];
         size_t n = strcspn(s, ",");
         if (!n || n >= sizeof pattern) {
-            st = cst_fail(CST_USAGE, "\"%.300s\": patterns of 1 to %d characters with commas between them are wanted", patterns, PATTERN_MAX - 1);
+            st = cst_fail(CST_USAGE, "\"%.300s\": patterns of 1 to %d characters with commas between them are wanted", patterns,
+                          PATTERN_MAX - 1);
             goto fail;
         }
         snprintf(pattern, sizeof pattern, "%.*s", (int)n, s);

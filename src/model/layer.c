@@ -87,8 +87,8 @@ static cst_status ffn_forward(cst_model *M, int l, cst_layer *a, cst_tensor *out
     if (kind == CST_GELU) CST_TRY(cst_activation_tensor(M, &a->u, n, ffn, "ffn before activation"));
     CST_TRY(cst_linear_forward_fused(M->mem, a->f, a->h, w, kind == CST_RELU ? bias : NULL, kind == CST_RELU, NULL));
     if (kind != CST_RELU) CST_TRY(cst_activation_forward(M->mem, kind, a->f, a->u, a->f, bias));
-    return cst_linear_forward_fused(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), residual ? cst_model_w(M, CST_ROLE_FC2_BIAS, l) : NULL, 0,
-                                    residual);
+    return cst_linear_forward_fused(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l),
+                                    residual ? cst_model_w(M, CST_ROLE_FC2_BIAS, l) : NULL, 0, residual);
 }
 
 cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, const cst_batch *b, const cst_pass *p, int keep)

@@ -190,7 +190,8 @@ static cst_status take(loading *l, json_t *report)
     if (bad) return cst_fail(CST_NO_MEMORY, "%s", l->dir);
     if (json_array_size(taken)) return CST_OK;
     const char *first = json_string_value(json_array_get(unused, 0));
-    return cst_fail(CST_INPUT, "%s: no tensor agrees with the model in name and shape%s%s", l->dir, first ? "; the first: " : "", first ? first : "");
+    return cst_fail(CST_INPUT, "%s: no tensor agrees with the model in name and shape%s%s", l->dir, first ? "; the first: " : "",
+                    first ? first : "");
 }
 
 cst_status cst_weights_init_from(cst_model *M, const char *dir, json_t **report)

@@ -99,7 +99,8 @@ float *cst_host_optim_moment(cst_host_optim *h, int which, int param)
 static cst_status fetch(cst_host_optim *h, size_t i)
 {
     const piece *p = &h->list[i];
-    return cst_tensor_read_async(h->model->g[p->param], p->first * sizeof(float), h->slot[i % SLOTS], p->count * sizeof(float), &h->came[i % SLOTS]);
+    return cst_tensor_read_async(h->model->g[p->param], p->first * sizeof(float), h->slot[i % SLOTS], p->count * sizeof(float),
+                                 &h->came[i % SLOTS]);
 }
 
 cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *step, double weight_decay)

@@ -17,12 +17,12 @@
 typedef struct cst_tokenizer cst_tokenizer;
 
 /* spec "bytes": <s> 0, <pad> 1, </s> 2, <unk> 3, then byte b as id 4 + b; 260 ids, no files needed.
- * Else a folder with vocab.json and merges.txt (a folder called bytes is "./bytes"). Its special_tokens_map.json
- * and tokenizer_config.json say which special tokens there are; without both they are OPT's: </s> begins and ends
- * a text, <pad> fills up.
+ * Else a folder with vocab.json and merges.txt (a folder called bytes is "./bytes"), or, where these aren't both there, with
+ * tokenizer.json. Its special_tokens_map.json and tokenizer_config.json say which special tokens there are; without both
+ * they are OPT's: </s> begins and ends a text, <pad> fills up. So do the added tokens of tokenizer.json.
  * CST_INPUT: the ids aren't 0..n-1 each once, or a special token or a byte is missing, or a piece has a character
  * that stands for no byte, or a merge is malformed, there twice, or of pieces that aren't in vocab.json; the
- * detail names the file and the piece or line. CST_UNSUPPORTED: a setting that OPT's tokenizers don't have. */
+ * detail names the file and the piece or line. CST_UNSUPPORTED: a setting or a part that OPT's tokenizers don't have. */
 cst_status cst_tokenizer_open(cst_tokenizer **out, const char *spec);
 
 /* Learn a tokenizer from text[n]: the pair of neighbours that is most frequent becomes a piece (of several the one

@@ -50,7 +50,25 @@ cst_status cst_vocabulary_opt(cst_tokenizer *t);
 /* The last step of building one: every byte must have a piece (where: for the message). */
 cst_status cst_vocabulary_finish(cst_tokenizer *t, const char *where);
 
+#define CST_VOCAB_FILE "vocab.json"
+#define CST_MERGES_FILE "merges.txt"
+#define CST_TOKENIZER_JSON_FILE "tokenizer.json"
+
 /* Read the files of folder dir. */
 cst_status cst_vocabulary_read(cst_tokenizer **out, const char *dir);
+/* The settings of facebook/opt-*: </s> begins, ends and stands for the unknown. New reference; NULL when out of memory. */
+json_t *cst_vocabulary_opt_settings(void);
+
+/* The parts of a tokenizer.json that stand for the other files, new references. */
+typedef struct cst_tokenizer_json {
+    json_t *vocab;  /* {piece: id}, with the added tokens, unchecked */
+    json_t *merges; /* an array, its elements unchecked */
+    json_t *added;  /* an array of objects, each with a name as "content"; NULL: none */
+} cst_tokenizer_json;
+
+/* Load one. UNSUPPORTED, naming the member and what it is: anything in it makes other ids than byte-level BPE with GPT-2's pattern.
+ * Free *j, which must be all NULL, also after a failure. */
+cst_status cst_tokenizer_json_load(cst_tokenizer_json *j, const char *path);
+void cst_tokenizer_json_free(cst_tokenizer_json *j);
 
 #endif

@@ -1,4 +1,5 @@
-/* A tokenizer's folder: vocab.json, merges.txt, and the two files that say which special tokens there are. */
+/* Reading a tokenizer's folder: vocab.json and merges.txt, or tokenizer.json in their place, and the two files that say which special
+ * tokens there are. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,8 +11,10 @@
 
 /* What is being read. */
 typedef struct reader {
-    char *vocab_path, *merges_path, *config_path, *map_path;
+    char *vocab_path, *merges_path, *json_path, *config_path, *map_path;
     json_t *vocab;
+    const char *vocab_name; /* what messages about merges call it */
+    cst_tokenizer_json json; /* what tokenizer.json says; all NULL: it isn't used */
     const char **name; /* [size], borrowed from vocab */
     size_t room;       /* bytes of all names */
     cst_tokenizer *t;
@@ -19,7 +22,7 @@ typedef struct reader {
 
 /* ---- vocab.json ---- */
 
-/* The other way of piece_write; -1 when a character stands for no byte. `piece` is valid UTF-8: jansson takes no other. */
+/* The other way of what vocabulary_save.c does; -1 when a character stands for no byte. `piece` is valid UTF-8: jansson takes no other. */
 static long piece_read(char *dst, const char *piece, const int16_t byte[CST_ALPHABET])
 {
     long k = 0;
@@ -130,11 +133,38 @@ static cst_status load_settings(reader *r, json_t **settings, const char *path)
 {
     json_t *j = NULL;
     if (!cst_path_exists(path)) return CST_OK;
-    CST_TRY(cst_json_load(&j, path, JSON_OBJECT));
+    CST_TRY(cst_json_load_big(&j, path, JSON_OBJECT)); /* transformers writes "model_max_length": 10^30 for "no limit" */
     cst_status st = read_settings(r, j, path);
     if (st == CST_OK && *settings && json_object_update(*settings, j)) st = cst_fail(CST_NO_MEMORY, "%s", path);
     if (st == CST_OK && !*settings) *settings = json_incref(j);
     json_decref(j);
+    return st;
+}
+
+/* The added tokens of tokenizer.json go into the settings, where tokenizer_config.json has them, so that they are saved. */
+static cst_status read_added(reader *r)
+{
+    cst_tokenizer *t = r->t;
+    size_t i;
+    json_t *token, *list = json_object();
+    cst_status st = list ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", r->json_path);
+    json_array_foreach(r->json.added, i, token)
+    {
+        uint32_t id;
+        char number[16];
+        CST_GO(read_special(r, &id, token, r->json_path, "added_tokens"), out);
+        snprintf(number, sizeof number, "%" PRIu32, id);
+        json_t *copy = json_copy(token);
+        json_object_del(copy, "id"); /* there it is the key */
+        if (json_object_set_new(list, number, copy)) st = cst_fail(CST_NO_MEMORY, "%s", r->json_path);
+    }
+    if (st != CST_OK || !json_object_size(list)) goto out;
+    if (!t->settings) t->settings = cst_vocabulary_opt_settings();
+    json_t *known = json_object_get(t->settings, "added_tokens_decoder");
+    if (json_is_object(known) ? json_object_update_missing(known, list) : json_object_set(t->settings, "added_tokens_decoder", list))
+        st = cst_fail(CST_NO_MEMORY, "%s", r->json_path);
+out:
+    json_decref(list);
     return st;
 }
 
@@ -144,52 +174,80 @@ static cst_status read_specials(reader *r)
     t->bos = t->eos = UINT32_MAX;
     CST_TRY(load_settings(r, &t->settings, r->map_path));
     CST_TRY(load_settings(r, &t->settings, r->config_path));
+    int opt = !t->settings;
+    CST_TRY(read_added(r));
     if (t->bos == UINT32_MAX) CST_TRY(add_special(r, &t->bos, "</s>", "OPT", "bos_token"));
     if (t->eos == UINT32_MAX) CST_TRY(add_special(r, &t->eos, "</s>", "OPT", "eos_token"));
     /* OPT's other two are no more than pieces that no text gives, but decoding may leave them out. */
     for (int s = 0; s < CST_SPECIALS; s++) {
         json_t *id = json_object_get(r->vocab, cst_special_name[s]);
-        int in_text = !t->settings && s == CST_TOKEN_PAD;
+        int in_text = opt && s == CST_TOKEN_PAD;
         if (id) CST_TRY(cst_vocabulary_special(t, (uint32_t)json_integer_value(id), in_text));
     }
     return CST_OK;
 }
 
-/* ---- merges.txt ---- */
+/* ---- merges ---- */
 
-/* One line, "left right", cut in place. */
-static cst_status read_merge(reader *r, char *line, char *end, int number)
+/* One merge, "left right", cut in place; the byte at end may be overwritten. what, number: "line" 7 of the file. */
+static cst_status read_merge(reader *r, char *line, char *end, const char *what, size_t number)
 {
     const char *path = r->merges_path;
     char *left = line, *right = memchr(line, ' ', (size_t)(end - line));
     *end = 0;
     if (!right || right == left || right + 1 == end || strlen(line) < (size_t)(end - line) || strchr(right + 1, ' '))
-        return cst_fail(CST_INPUT, "%s: line %d: two pieces with one space between them are wanted", path, number);
+        return cst_fail(CST_INPUT, "%s: %s %zu: two pieces with one space between them are wanted", path, what, number);
     *right++ = 0;
     json_t *a = json_object_get(r->vocab, left), *b = json_object_get(r->vocab, right);
-    if (!a || !b) return cst_fail(CST_INPUT, "%s: line %d: \"%s\" is not in vocab.json", path, number, a ? right : left);
+    if (!a || !b) return cst_fail(CST_INPUT, "%s: %s %zu: \"%s\" is not in %s", path, what, number, a ? right : left, r->vocab_name);
     size_t n = (size_t)(right - left) - 1;
     memmove(left + 1, left, n); /* over the 0 byte between them */
     json_t *made = json_object_get(r->vocab, left + 1);
-    if (!made) return cst_fail(CST_INPUT, "%s: line %d makes \"%s\", which is not in vocab.json", path, number, left + 1);
+    if (!made) return cst_fail(CST_INPUT, "%s: %s %zu makes \"%s\", which is not in %s", path, what, number, left + 1, r->vocab_name);
     cst_status st = cst_merges_add(&r->t->merges, (uint32_t)json_integer_value(a), (uint32_t)json_integer_value(b),
                                    (uint32_t)json_integer_value(made));
-    return st == CST_INPUT ? cst_fail(st, "%s: line %d: this merge was there before", path, number) : st;
+    return st == CST_INPUT ? cst_fail(st, "%s: %s %zu: this merge was there before", path, what, number) : st;
+}
+
+/* tokenizer.json's: each is "left right" or, since tokenizers 0.20, ["left", "right"]. */
+static cst_status read_json_merges(reader *r)
+{
+    size_t i, room = 0;
+    json_t *merge;
+    char *line = NULL;
+    cst_status st = CST_OK;
+    json_array_foreach(r->json.merges, i, merge)
+    {
+        int pair = json_array_size(merge) == 2;
+        const char *left = json_string_value(pair ? json_array_get(merge, 0) : merge),
+                   *right = pair ? json_string_value(json_array_get(merge, 1)) : "";
+        if (!left || !right) {
+            st = cst_fail(CST_INPUT, "%s: merge %zu: a string or an array of two strings is wanted", r->merges_path, i + 1);
+            goto out;
+        }
+        size_t n = strlen(left) + strlen(right) + 1;
+        CST_GO(cst_grow(&line, &room, n + 1, 1), out);
+        n = (size_t)sprintf(line, "%s%s%s", left, pair ? " " : "", right);
+        CST_GO(read_merge(r, line, line + n, "merge", i + 1), out);
+    }
+out:
+    free(line);
+    return st;
 }
 
 /* A line that begins with #version, and an empty one, says nothing. */
 static cst_status read_merges(reader *r)
 {
     char *text;
-    size_t n;
-    int number = 1;
+    size_t n, number = 1;
+    if (r->json.merges) return read_json_merges(r);
     CST_TRY(cst_file_read(&text, &n, r->merges_path));
     cst_status st = CST_OK;
     for (char *p = text, *end = text + n; p < end && st == CST_OK; number++) {
         char *stop = memchr(p, '\n', (size_t)(end - p));
         char *next = stop ? stop + 1 : end, *last = stop ? stop : end;
         if (last > p && last[-1] == '\r') last--;
-        if (last > p && strncmp(p, "#version", 8)) st = read_merge(r, p, last, number);
+        if (last > p && strncmp(p, "#version", 8)) st = read_merge(r, p, last, "line", number);
         p = next;
     }
     free(text);
@@ -198,14 +256,34 @@ static cst_status read_merges(reader *r)
 
 /* ---- the folder ---- */
 
+/* tokenizer.json serves where the other two aren't both there. */
+static cst_status load_files(reader *r)
+{
+    int both = cst_path_exists(r->vocab_path) && cst_path_exists(r->merges_path);
+    if (both || !cst_path_exists(r->json_path)) {
+        r->vocab_name = CST_VOCAB_FILE;
+        return cst_json_load(&r->vocab, r->vocab_path, JSON_OBJECT);
+    }
+    CST_TRY(cst_tokenizer_json_load(&r->json, r->json_path));
+    free(r->vocab_path);
+    free(r->merges_path);
+    r->vocab_path = r->merges_path = NULL;
+    if (!(r->vocab_path = strdup(r->json_path)) || !(r->merges_path = strdup(r->json_path)))
+        return cst_fail(CST_NO_MEMORY, "%s", r->json_path);
+    r->vocab = json_incref(r->json.vocab);
+    r->vocab_name = "its vocabulary";
+    return CST_OK;
+}
+
 static cst_status reader_open(reader *r, const char *dir)
 {
-    r->vocab_path = cst_path_join(dir, "vocab.json");
-    r->merges_path = cst_path_join(dir, "merges.txt");
+    r->vocab_path = cst_path_join(dir, CST_VOCAB_FILE);
+    r->merges_path = cst_path_join(dir, CST_MERGES_FILE);
+    r->json_path = cst_path_join(dir, CST_TOKENIZER_JSON_FILE);
     r->config_path = cst_path_join(dir, "tokenizer_config.json");
     r->map_path = cst_path_join(dir, "special_tokens_map.json");
-    if (!r->vocab_path || !r->merges_path || !r->config_path || !r->map_path) return cst_fail(CST_NO_MEMORY, "%s", dir);
-    CST_TRY(cst_json_load(&r->vocab, r->vocab_path, JSON_OBJECT));
+    if (!r->vocab_path || !r->merges_path || !r->json_path || !r->config_path || !r->map_path) return cst_fail(CST_NO_MEMORY, "%s", dir);
+    CST_TRY(load_files(r));
     size_t n = json_object_size(r->vocab);
     if (n > INT32_MAX || !(r->name = calloc(n + 1, sizeof *r->name))) return cst_fail(CST_NO_MEMORY, "%s: %zu pieces", r->vocab_path, n);
     CST_TRY(sort_names(r));
@@ -227,144 +305,11 @@ out:
     cst_tokenizer_free(r.t);
     free(r.name);
     json_decref(r.vocab);
+    cst_tokenizer_json_free(&r.json);
     free(r.vocab_path);
     free(r.merges_path);
+    free(r.json_path);
     free(r.config_path);
     free(r.map_path);
-    return st;
-}
-
-/* The piece as the files write it: UTF-8, two bytes at most for each of n, and a 0 byte; returns the length. */
-static size_t piece_write(char *dst, const char *bytes, size_t n, const uint16_t code[256])
-{
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned c = code[(unsigned char)bytes[i]];
-        if (c < 0x80) {
-            dst[k++] = (char)c;
-        } else {
-            dst[k++] = (char)(0xc0 | c >> 6);
-            dst[k++] = (char)(0x80 | (c & 0x3f));
-        }
-    }
-    dst[k] = 0;
-    return k;
-}
-
-/* The names of all pieces one behind the other, each with a 0 byte; name[id] points there. Free both. */
-static cst_status make_names(char **text, char ***name, const cst_tokenizer *t)
-{
-    uint16_t code[256];
-    int16_t byte[CST_ALPHABET];
-    char *p = *text = malloc(2 * t->filled + t->size + 1);
-    *name = malloc(((size_t)t->size + 1) * sizeof **name);
-    if (!p || !*name) return cst_fail(CST_NO_MEMORY, "names of %" PRIu32 " pieces", t->size);
-    cst_alphabet(code, byte);
-    for (uint32_t id = 0; id < t->size; id++) {
-        const char *bytes;
-        size_t n = cst_vocabulary_piece(t, &bytes, id);
-        (*name)[id] = p;
-        if (cst_vocabulary_special_of(t, id)) {
-            memcpy(p, bytes, n);
-            p[n] = 0;
-        } else {
-            n = piece_write(p, bytes, n, code);
-        }
-        p += n + 1;
-    }
-    return CST_OK;
-}
-
-/* Takes j over; NULL is "out of memory". */
-static cst_status save_json(json_t *j, const char *dir, const char *file)
-{
-    char *path = cst_path_join(dir, file);
-    cst_status st = path && j ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s/%s", dir, file);
-    free(path);
-    json_decref(j);
-    return st;
-}
-
-/* {piece: id} in the order of the ids. */
-static json_t *vocab_json(const cst_tokenizer *t, char **name)
-{
-    json_t *j = json_object();
-    for (uint32_t id = 0; j && id < t->size; id++)
-        if (json_object_set_new(j, name[id], json_integer(id))) {
-            json_decref(j);
-            return NULL;
-        }
-    return j;
-}
-
-static cst_status save_merges(const cst_tokenizer *t, char **name, const char *dir)
-{
-    static const char version[] = "#version: 0.2\n";
-    cst_file *f = NULL;
-    char *path = cst_path_join(dir, "merges.txt");
-    cst_status st = path ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", dir);
-    size_t room = 0, used = 0;
-    char *text = NULL;
-    if (st != CST_OK) goto out;
-    for (uint32_t m = 0; m < t->merges.pair.count; m++) {
-        const char *left = name[t->merges.pair.pair[m] >> 32], *right = name[(uint32_t)t->merges.pair.pair[m]];
-        size_t a = strlen(left), b = strlen(right);
-        CST_GO(cst_grow(&text, &room, used + a + b + 3, 1), out);
-        used += (size_t)sprintf(text + used, "%s %s\n", left, right);
-    }
-    CST_GO(cst_file_create(&f, path), out);
-    CST_GO(cst_file_put(f, version, sizeof version - 1), out);
-    CST_GO(cst_file_put(f, text, used), out);
-    st = cst_file_commit(f);
-    f = NULL;
-out:
-    cst_file_discard(f);
-    free(text);
-    free(path);
-    return st;
-}
-
-/* The settings of facebook/opt-*: </s> begins, ends and stands for the unknown. */
-static json_t *opt_settings(void)
-{
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:s}", "bos_token", "</s>", "eos_token", "</s>", "pad_token", "<pad>",
-                     "unk_token", "</s>", "add_bos_token", 1, "add_prefix_space", 0, "errors", "replace", "tokenizer_class",
-                     "GPT2Tokenizer");
-}
-
-/* What of the settings special_tokens_map.json holds. */
-static json_t *special_map(json_t *settings)
-{
-    const char *key;
-    json_t *value, *j = json_object();
-    json_object_foreach(settings, key, value)
-    {
-        size_t length = strlen(key);
-        int token = length > 6 && !strcmp(key + length - 6, "_token") && (json_is_string(value) || json_is_object(value));
-        if (!token && strcmp(key, "additional_special_tokens")) continue;
-        if (json_object_set(j, key, value)) {
-            json_decref(j);
-            return NULL;
-        }
-    }
-    return j;
-}
-
-cst_status cst_tokenizer_save(const cst_tokenizer *t, const char *dir)
-{
-    char *text = NULL, **name = NULL;
-    json_t *settings = t->settings ? json_deep_copy(t->settings) : opt_settings();
-    cst_status st;
-    CST_GO(cst_make_dirs(dir), out);
-    CST_GO(make_names(&text, &name, t), out);
-    CST_GO(save_merges(t, name, dir), out);
-    CST_GO(save_json(vocab_json(t, name), dir, "vocab.json"), out);
-    CST_GO(save_json(settings ? special_map(settings) : NULL, dir, "special_tokens_map.json"), out);
-    st = save_json(settings, dir, "tokenizer_config.json");
-    settings = NULL;
-out:
-    json_decref(settings);
-    free(name);
-    free(text);
     return st;
 }

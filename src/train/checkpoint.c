@@ -125,7 +125,8 @@ static json_t *hash_json(uint64_t hash)
 static cst_status save_state(const cst_session *s, const cst_checkpoint *c, const char *dir, uint64_t weights, uint64_t moments)
 {
     char *path = cst_path_join(dir, STATE);
-    json_t *best = isnan(c->best_loss) ? json_null() : json_pack("{s:I, s:f}", "step", (json_int_t)c->best_step, "valid_loss", c->best_loss);
+    json_t *best = isnan(c->best_loss) ? json_null()
+                                       : json_pack("{s:I, s:f}", "step", (json_int_t)c->best_step, "valid_loss", c->best_loss);
     json_t *random = json_pack("{s:s, s:I, s:I}", "generator", "philox4x32-10", "seed", (json_int_t)s->o.seed, "micro_batch",
                                (json_int_t)(c->step * s->o.accum));
     json_t *hashes = json_pack("{s:o, s:o}", "weights", hash_json(weights), "moments", hash_json(moments));

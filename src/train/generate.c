@@ -61,7 +61,8 @@ static cst_status place(cst_generator *g)
     if (g->planned <= s.budget) return cst_mem_plan_commit(g->mem);
     uint64_t kv = g->kv ? 8 * (uint64_t)(g->room * g->o.config.num_hidden_layers * g->o.config.hidden_size) : 0;
     return cst_fail(CST_OVER_BUDGET,
-                    "%.1f MiB of device memory are too little: the smallest --device-mem is %" PRIu64 " bytes (%.1f MiB: weights %.1f, keys and "
+                    "%.1f MiB of device memory are too little: the smallest --device-mem is %" PRIu64
+                    " bytes (%.1f MiB: weights %.1f, keys and "
                     "values of %" PRId64 " tokens %.1f); a shorter prompt or a smaller --max-tokens needs less",
                     s.budget / MIB, g->planned, g->planned / MIB, 4 * (double)cst_config_parameters(&g->o.config) / MIB, g->room, kv / MIB);
 }
@@ -72,7 +73,8 @@ cst_status cst_generator_open(cst_generator **out, const cst_generate_options *o
     if (o->prompt < 1) return cst_fail(CST_USAGE, "the prompt has no token");
     if (o->tokens < 1) return cst_fail(CST_USAGE, "%" PRId64 " tokens to generate: 1 or more is allowed", o->tokens);
     if (o->prompt >= positions)
-        return cst_fail(CST_USAGE, "the prompt has %" PRId64 " tokens; the model has positions for %" PRId64 ", prompt and generated text together",
+        return cst_fail(CST_USAGE,
+                        "the prompt has %" PRId64 " tokens; the model has positions for %" PRId64 ", prompt and generated text together",
                         o->prompt, positions);
     cst_generator *g = calloc(1, sizeof *g);
     cst_status st;

@@ -21,33 +21,29 @@ static int64_t step_of(const char *line, size_t n)
     return step > 0 ? step : 0;
 }
 
-/* Those lines of `text` whose steps are at most `last` and grow. */
-static cst_status put_lines(cst_file *f, const char *text, int64_t last, const char *path)
+/* Leave those lines of `text` whose steps are at most `last` and grow; returns the bytes. from: for the warning. */
+static size_t keep_lines(char *text, int64_t last, const char *from)
 {
     int64_t before = 0;
-    for (const char *end; (end = strchr(text, '\n')); text = end + 1) {
-        int64_t step = step_of(text, (size_t)(end - text));
+    size_t kept = 0;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        size_t n = (size_t)(end - line);
+        int64_t step = step_of(line, n);
         if (step > last || step <= before) continue;
-        CST_TRY(cst_file_put(f, text, (size_t)(end - text) + 1));
+        memmove(text + kept, line, n + 1);
+        kept += n + 1;
         before = step;
     }
-    if (before != last) cst_log(CST_LOG_WARN, "%s ends with step %" PRId64 ", the checkpoint is of step %" PRId64, path, before, last);
-    return CST_OK;
+    if (before != last) cst_log(CST_LOG_WARN, "%s ends with step %" PRId64 ", the checkpoint is of step %" PRId64, from, before, last);
+    return kept;
 }
 
 static cst_status copy_lines(const char *path, const char *from, int64_t step)
 {
-    cst_file *f = NULL;
     char *text = NULL;
     size_t n;
-    cst_status st = CST_OK;
-    if (cst_path_exists(from)) CST_GO(cst_file_read(&text, &n, from), out);
-    CST_GO(cst_file_create(&f, path), out);
-    CST_GO(put_lines(f, text ? text : "", step, from), out);
-    st = cst_file_commit(f);
-    f = NULL;
-out:
-    cst_file_discard(f);
+    if (cst_path_exists(from)) CST_TRY(cst_file_read(&text, &n, from));
+    cst_status st = cst_file_write(path, text ? text : "", keep_lines(text ? text : "", step, from));
     free(text);
     return st;
 }

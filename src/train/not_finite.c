@@ -33,9 +33,10 @@ static cst_status name_first(const cst_session *s, cst_tensor *const *t, const c
         if (!t[i]) continue;
         CST_TRY(scan(&at, &bad, t[i], chunk));
         if (at >= 0)
-            return cst_fail(CST_NOT_FINITE,
-                            "step %lld: the loss is not a finite number; the first tensor that isn't either is %s \"%s\" (%s at element %lld)",
-                            (long long)step, what, s->model->param[i].name, isnan(bad) ? "NaN" : "infinity", (long long)at);
+            return cst_fail(
+                CST_NOT_FINITE,
+                "step %lld: the loss is not a finite number; the first tensor that isn't either is %s \"%s\" (%s at element %lld)",
+                (long long)step, what, s->model->param[i].name, isnan(bad) ? "NaN" : "infinity", (long long)at);
     }
     return CST_OK;
 }

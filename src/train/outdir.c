@@ -134,7 +134,8 @@ cst_status cst_outdir_check_new(const char *out)
     cst_status st = list(&l, out, 1);
     if (st == CST_OK && l.n)
         st = cst_fail(CST_USAGE,
-                      "%s has checkpoints of another run, the last of step %" PRId64 ": go on with --resume %s, or take another --out, or remove them",
+                      "%s has checkpoints of another run, the last of step %" PRId64
+                      ": go on with --resume %s, or take another --out, or remove them",
                       out, l.step[l.n - 1], out);
     free(l.step);
     return st;
@@ -152,7 +153,8 @@ cst_status cst_outdir_find(char **dir, const char *path)
         return *dir ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", path);
     }
     cst_status st = list(&l, path, 1);
-    if (st == CST_OK && !l.n) st = cst_fail(CST_INPUT, "%s: no complete checkpoint is there (checkpoint-N with a file \"" COMPLETE "\")", path);
+    if (st == CST_OK && !l.n)
+        st = cst_fail(CST_INPUT, "%s: no complete checkpoint is there (checkpoint-N with a file \"" COMPLETE "\")", path);
     if (st == CST_OK) {
         snprintf(name, sizeof name, "%s/" PREFIX "%" PRId64, path, l.step[l.n - 1]);
         *dir = strdup(name);
@@ -222,8 +224,8 @@ cst_status cst_outdir_room(const char *out, uint64_t bytes)
     if (statvfs(out, &v)) return fail_errno(out);
     uint64_t room = (uint64_t)v.f_bavail * v.f_frsize;
     if (room >= bytes) return CST_OK;
-    return cst_fail(CST_IO, "%s: the disk is too full: %" PRIu64 " bytes (%.1f MiB) are needed, %" PRIu64 " (%.1f MiB) are free", out, bytes,
-                    (double)bytes / 1048576.0, room, (double)room / 1048576.0);
+    return cst_fail(CST_IO, "%s: the disk is too full: %" PRIu64 " bytes (%.1f MiB) are needed, %" PRIu64 " (%.1f MiB) are free", out,
+                    bytes, (double)bytes / 1048576.0, room, (double)room / 1048576.0);
 }
 
 cst_status cst_outdir_begin(char **temp, const char *out, const char *name)

@@ -16,7 +16,8 @@ typedef struct option {
 
 cst_status cst_sampling_check(const cst_sampling *s)
 {
-    if (!(s->temperature >= 0) || isinf(s->temperature)) return cst_fail(CST_USAGE, "a temperature of %g: 0 or more is allowed", s->temperature);
+    if (!(s->temperature >= 0) || isinf(s->temperature))
+        return cst_fail(CST_USAGE, "a temperature of %g: 0 or more is allowed", s->temperature);
     if (!(s->top_p > 0 && s->top_p <= 1)) return cst_fail(CST_USAGE, "a top-p of %g: above 0 and up to 1 is allowed", s->top_p);
     if (s->top_k < 0) return cst_fail(CST_USAGE, "a top-k of %" PRId64 ": 0 or more is allowed", s->top_k);
     return CST_OK;

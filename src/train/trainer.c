@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -135,7 +136,9 @@ static cst_status save_checkpoint(run *r, int64_t step)
     const cst_train_options *o = r->o;
     cst_checkpoint c = {.step = step, .best_loss = r->result->best_loss, .best_step = r->result->best_step, .about = o->about};
     if (fdatasync(r->metrics) && errno != EINVAL) return cst_fail(CST_IO, "%s/metrics.jsonl: %s", o->out_dir, strerror(errno));
+    double start = cst_now();
     CST_TRY(cst_checkpoint_save(r->s, o->out_dir, &c, o->save, o->user));
+    cst_log(CST_LOG_DEBUG, "checkpoint of step %" PRId64 " saved in %.2f s", c.step, cst_now() - start);
     r->result->saved = step;
     return cst_outdir_keep(o->out_dir, o->keep);
 }
@@ -234,7 +237,8 @@ cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_o
         CST_GO(between(&r, t + 1, p, stopped), out);
     }
     for (int64_t i = 0; i < 2; i++) CST_GO(finish_step(&r, &ring[(last + i) % 2]), out);
-    if (stopped && result->steps < last) st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
+    if (stopped && result->steps < last)
+        st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
 out:
     for (int i = 0; i < 2; i++) {
         cst_mem_wait(&ring[i].loss_read);

@@ -1,7 +1,8 @@
-/* Fuzz a tokenizer's folder and the text it encodes. The input is four parts with the byte 0xff between them: text,
- * merges.txt, tokenizer_config.json, and what stands behind the bytes' pieces in vocab.json (so that many inputs get
- * past the check that every byte has a piece). Whatever opens must encode, give the text back, learn, and be the same
- * after saving.
+/* Fuzz a tokenizer's folder and the text it encodes. The input is five parts with the byte 0xff between them: text,
+ * merges.txt, tokenizer_config.json, what stands behind the bytes' pieces in vocab.json (so that many inputs get
+ * past the check that every byte has a piece), and more members of tokenizer.json. There is a tokenizer.json in place of
+ * the two other files where the second part begins with "[": it is its merges. Whatever opens must encode, give the text
+ * back, learn, and be the same after saving.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +14,15 @@
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
-enum { PARTS = 4 };
+enum { PARTS = 5 };
 
 static char dir[64];
 
 static void remove_folder(void)
 {
-    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"};
+    static const char *const names[] = {"vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"};
     char path[128];
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
         unlink(path);
     }
@@ -44,8 +45,8 @@ static void write_file(const char *name, const void *data, size_t n)
     if (!f || (n && fwrite(data, 1, n, f) != n) || fclose(f)) abort();
 }
 
-/* {the four special tokens, the bytes, `more`} */
-static void write_vocab(const char *more, size_t n)
+/* {the four special tokens, the bytes, `more`}; malloc'd. */
+static char *vocab_text(size_t *length, const char *more, size_t n)
 {
     uint16_t code[256];
     int16_t byte[CST_ALPHABET];
@@ -55,7 +56,24 @@ static void write_vocab(const char *more, size_t n)
     for (int b = 0; b < 256; b++) k += sprintf(text + k, ", \"\\u%04x\": %d", code[b], 4 + b);
     memcpy(text + k, more, n);
     text[k + (int)n] = '}';
-    write_file("vocab.json", text, (size_t)k + n + 1);
+    *length = (size_t)k + n + 1;
+    return text;
+}
+
+static void write_json(const char *vocab, size_t vocab_length, const char *merges, size_t n, const char *more, size_t m)
+{
+    static const char begin[] =
+        "{\"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"vocab\": ",
+                      middle[] = ", \"merges\": ";
+    char *text = malloc(sizeof begin + sizeof middle + vocab_length + n + m + 2), *p = text;
+    p = mempcpy(p, begin, sizeof begin - 1);
+    p = mempcpy(p, vocab, vocab_length);
+    p = mempcpy(p, middle, sizeof middle - 1);
+    p = mempcpy(p, merges, n);
+    *p++ = '}';
+    p = mempcpy(p, more, m);
+    *p++ = '}';
+    write_file("tokenizer.json", text, (size_t)(p - text));
     free(text);
 }
 
@@ -91,8 +109,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         p = stop ? stop + 1 : end;
     }
     make_folder();
-    write_vocab(part[3], length[3]);
-    write_file("merges.txt", part[1], length[1]);
+    size_t n;
+    char *vocab = vocab_text(&n, part[3], length[3]);
+    if (length[1] && *part[1] == '[') {
+        write_json(vocab, n, part[1], length[1], part[4], length[4]);
+    } else {
+        write_file("vocab.json", vocab, n);
+        write_file("merges.txt", part[1], length[1]);
+    }
+    free(vocab);
     if (length[2]) write_file("tokenizer_config.json", part[2], length[2]);
     cst_status st = cst_tokenizer_open(&t, dir);
     if (st == CST_OK) {
