@@ -1,6 +1,5 @@
 /* castor plan: what a step would need and take, without a device. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "base/json.h"
 #include "cli/plan_trace.h"
@@ -43,6 +42,11 @@ static void print_json(const cst_trace *t, const answer *main, const answer *tab
     json_decref(j);
 }
 
+static const char *moved_text(char buf[32], uint64_t bytes)
+{
+    return bytes ? cst_bytes_text(buf, (double)bytes) : "0";
+}
+
 /* What sets the pace, in words. */
 static const char *limit_text(const answer *a)
 {
@@ -58,11 +62,17 @@ static void print_answer(const cst_trace *t, const answer *a, uint64_t least, ui
     printf("  fits              yes, in %s of %s: tensors %s, scratch %s\n", cst_bytes_text(x, (double)(p->bytes + t->scratch)),
            cst_bytes_text((char[32]){0}, (double)a->budget), cst_bytes_text(y, (double)p->bytes), cst_bytes_text(z, (double)t->scratch));
     printf("  host memory       %s\n", cst_bytes_text(x, (double)p->host_bytes));
-    printf("  moved a step      up %s, down %s; no plan within this budget moves less than %s\n", cst_bytes_text(x, (double)p->up_bytes),
-           cst_bytes_text(y, (double)p->down_bytes), cst_bytes_text(z, (double)bound));
+    if (p->up_bytes + p->down_bytes)
+        printf("  moved a step      up %s, down %s; no plan within this budget moves less than %s\n", moved_text(x, p->up_bytes), moved_text(y, p->down_bytes),
+               moved_text(z, bound));
+    else printf("  moved a step      nothing\n");
     printf("  step              %s: operators %s, waiting for transfers %s\n", cst_seconds_text(x, p->seconds), cst_seconds_text(y, p->compute_seconds),
            cst_seconds_text(z, p->stall_seconds));
-    printf("  limited by        %s\n", limit_text(a));
+    printf("  limited by        %s", limit_text(a));
+    if (*cst_timeline_limit(a->l) != 'c')
+        printf("; during the waiting an upload is under way for %.0f %%, a download for %.0f %%", 100 * a->l->stall_with[CST_LANE_UP] / a->l->stall,
+               100 * a->l->stall_with[CST_LANE_DOWN] / a->l->stall);
+    putchar('\n');
     printf("  smallest budget   %s (--device-mem %llu)\n", cst_bytes_text(x, (double)least), (unsigned long long)least);
     printf("  nothing moves     from %s on\n\n", cst_bytes_text(x, (double)resident));
 }
@@ -74,7 +84,7 @@ static void print_table(const answer *table, int n, uint64_t resident)
     for (int i = 0; i < n; i++) {
         const cst_plan *p = table[i].p;
         printf("  %10s  %4.0f%%  %10s  %10s  %8s  %8s  %s\n", cst_bytes_text(b, (double)table[i].budget), 100 * (double)table[i].budget / (double)resident,
-               cst_bytes_text(up, (double)p->up_bytes), cst_bytes_text(down, (double)p->down_bytes), cst_seconds_text(s, p->seconds),
+               moved_text(up, p->up_bytes), moved_text(down, p->down_bytes), cst_seconds_text(s, p->seconds),
                cst_seconds_text(w, p->stall_seconds), limit_text(&table[i]));
     }
 }

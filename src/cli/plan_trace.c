@@ -149,7 +149,6 @@ static cst_status sketched(cst_trace **out, const cst_session_options *o)
     s.g = calloc((size_t)s.params, sizeof *s.g);
     s.kept = calloc((size_t)o->config.num_hidden_layers, sizeof *s.kept);
     if (!s.w || !s.g || !s.kept) s.st = cst_fail(CST_NO_MEMORY, "trace");
-    snprintf(s.t->about, sizeof s.t->about, "batch %lld x %lld, %d micro-batches", (long long)o->batch, (long long)o->seq, o->accum);
     s.t->scratch = 64 << 20;
     for (int i = 0; i < s.params && s.st == CST_OK; i++) {
         cst_param p;
@@ -170,6 +169,17 @@ static cst_status sketched(cst_trace **out, const cst_session_options *o)
 
 /* ---- */
 
+/* "opt-350m, batch 8 x 1024, 4 micro-batches, recompute layer" */
+static void tell_about(cst_trace *t, const cst_args *a, const cst_session_options *o)
+{
+    const char *name = a->text[CST_OPTION_CONFIG], *slash = strrchr(name, '/');
+    char micros[40] = "", placement[40] = "";
+    if (o->accum > 1) snprintf(micros, sizeof micros, ", %d micro-batches", o->accum);
+    if (o->placement != CST_PLACEMENT_AUTO) snprintf(placement, sizeof placement, ", placement %s", cst_placement_name(o->placement));
+    snprintf(t->about, sizeof t->about, "%.120s, batch %lld x %lld%s%s%s", slash && slash[1] ? slash + 1 : name, (long long)o->batch, (long long)o->seq, micros,
+             o->recompute == CST_RECOMPUTE_LAYER ? ", recompute layer" : "", placement);
+}
+
 static cst_status from_config(cst_trace **out, const cst_args *a)
 {
     cst_config c;
@@ -179,6 +189,7 @@ static cst_status from_config(cst_trace **out, const cst_args *a)
     if (o.seq > c.max_position_embeddings)
         return cst_fail(CST_USAGE, "--seq %lld: the model has positions for %lld tokens", (long long)o.seq, (long long)c.max_position_embeddings);
     CST_TRY(sketched(out, &o));
+    tell_about(*out, a, &o);
     return CST_OK;
 }
 
@@ -232,7 +243,8 @@ cst_status cst_trace_plan(cst_plan **p, cst_timeline **l, const cst_trace *t, ui
 
 const char *cst_seconds_text(char buf[32], double s)
 {
-    if (s >= 0.9995) snprintf(buf, 32, "%.3g s", s);
+    if (s <= 0) snprintf(buf, 32, "0 s");
+    else if (s >= 0.9995) snprintf(buf, 32, "%.3g s", s);
     else if (s >= 0.9995e-3) snprintf(buf, 32, "%.3g ms", 1e3 * s);
     else snprintf(buf, 32, "%.3g us", 1e6 * s);
     return buf;

@@ -9,13 +9,6 @@
 
 #define ROWS 12 /* of a table at most */
 
-/* Operators of one name. */
-typedef struct kind {
-    const char *op;
-    int count;
-    double flops, seconds;
-} kind;
-
 /* What is alive when a moment runs: persistent tensors, and the others from their first use to their last. */
 typedef struct alive {
     int moment;
@@ -24,7 +17,7 @@ typedef struct alive {
 
 typedef struct view {
     const cst_trace *t;
-    kind *kind;
+    cst_trace_kind *kind;
     int kinds;
     alive *at;               /* [moments], largest use first */
     int *big;                /* [tensors], largest first */
@@ -34,12 +27,6 @@ typedef struct view {
     double flops, seconds;
     int measured;
 } view;
-
-static int by_seconds(const void *a, const void *b)
-{
-    const kind *x = a, *y = b;
-    return x->seconds != y->seconds ? x->seconds < y->seconds ? 1 : -1 : strcmp(x->op, y->op);
-}
 
 static int by_used(const void *a, const void *b)
 {
@@ -55,28 +42,12 @@ static int by_bytes(const void *a, const void *b, void *trace)
     return m != n ? m < n ? 1 : -1 : x - y;
 }
 
-static int by_name(const void *a, const void *b)
+static cst_status count_operators(view *v)
 {
-    return strcmp(((const kind *)a)->op, ((const kind *)b)->op);
-}
-
-static void count_operators(view *v)
-{
-    int n = v->t->moments;
-    for (int k = 0; k < n; k++) {
-        const cst_trace_moment *m = &v->t->moment[k];
-        v->kind[k] = (kind){m->op, 1, m->flops, cst_trace_seconds(v->t, k)};
-        v->flops += m->flops;
-        v->seconds += v->kind[k].seconds;
-        v->measured += m->seconds >= 0;
-    }
-    qsort(v->kind, (size_t)n, sizeof *v->kind, by_name);
-    for (int k = 0; k < n; k++) {
-        kind *last = v->kinds ? &v->kind[v->kinds - 1] : NULL;
-        if (!last || strcmp(last->op, v->kind[k].op)) v->kind[v->kinds++] = v->kind[k];
-        else last->count++, last->flops += v->kind[k].flops, last->seconds += v->kind[k].seconds;
-    }
-    qsort(v->kind, (size_t)v->kinds, sizeof *v->kind, by_seconds);
+    CST_TRY(cst_trace_kinds(&v->kind, &v->kinds, v->t));
+    for (int i = 0; i < v->kinds; i++) v->flops += v->kind[i].flops, v->seconds += v->kind[i].seconds;
+    for (int k = 0; k < v->t->moments; k++) v->measured += v->t->moment[k].seconds >= 0;
+    return CST_OK;
 }
 
 /* One pass over the moments: tensors come to life at their first use and die behind their last. */
@@ -190,9 +161,13 @@ static void print_text(const view *v)
                v->seconds > 0 ? 100 * v->kind[i].seconds / v->seconds : 0, v->kind[i].flops > 0 ? cst_thousands_text(b, v->kind[i].flops, "FLOP") : "-");
     if (v->kinds > 2 * ROWS) printf("  and %d more\n", v->kinds - 2 * ROWS);
     printf("\n  %-34s %12s %14s\n", "largest moments", "uses", "alive then");
-    for (int i = 0; i < t->moments && i < ROWS; i++)
-        printf("  %7d %-26s %12s %14s\n", v->at[i].moment, t->moment[v->at[i].moment].op, cst_bytes_text(a, (double)v->at[i].used),
-               cst_bytes_text(b, (double)v->at[i].alive));
+    for (int i = 0, row = 0, n; i < t->moments && row < ROWS; i += n, row++) { /* neighbours that look alike are one row */
+        const alive *x = &v->at[i];
+        char op[64];
+        for (n = 1; i + n < t->moments && x[n].used == x->used && !strcmp(t->moment[x[n].moment].op, t->moment[x->moment].op);) n++;
+        snprintf(op, sizeof op, n > 1 ? "%s x %d" : "%s", t->moment[x->moment].op, n);
+        printf("  %7d %-26s %12s %14s\n", x->moment, op, cst_bytes_text(a, (double)x->used), cst_bytes_text(b, (double)x->alive));
+    }
     printf("\n  %-48s %-12s %12s %6s\n", "largest tensors", "class", "bytes", "uses");
     for (int i = 0; i < t->tensors && i < ROWS; i++) {
         const cst_trace_tensor *x = &t->tensor[v->big[i]];
@@ -205,14 +180,13 @@ cst_status cst_cmd_trace_show(const cst_args *a)
     cst_trace *t;
     CST_TRY(cst_trace_from(&t, a));
     view v = {.t = t};
-    v.kind = malloc((size_t)t->moments * sizeof *v.kind);
     v.at = calloc((size_t)t->moments, sizeof *v.at);
     v.big = malloc(((size_t)t->tensors + 1) * sizeof *v.big);
     v.uses = calloc((size_t)t->tensors + 1, sizeof *v.uses);
-    cst_status st = v.kind && v.at && v.big && v.uses ? CST_OK : cst_fail(CST_NO_MEMORY, "trace");
+    cst_status st = v.at && v.big && v.uses ? CST_OK : cst_fail(CST_NO_MEMORY, "trace");
     if (st == CST_OK) st = count_tensors(&v);
+    if (st == CST_OK) st = count_operators(&v);
     if (st == CST_OK) {
-        count_operators(&v);
         if (cst_args_flag(a, CST_OPTION_JSON)) print_json(&v);
         else print_text(&v);
     }

@@ -128,7 +128,7 @@ static cst_status act(play *y, const cst_plan_action *a, int round)
         return begin_stay(y, a->tensor, round, a->moment, NEVER, a->slab, a->offset);
     case CST_PLAN_UPLOAD:
         take(y, s, a->slab, a->offset, a->offset + x->bytes);
-        CST_TRY(add_task(y, CST_LANE_UP, round, a->moment, a->tensor, (double)x->bytes / y->t->rates.up));
+        CST_TRY(add_task(y, CST_LANE_UP, round, a->moment, a->tensor, (double)x->bytes / y->t->rates.up + y->t->rates.launch));
         for (int i = 0; i < s->rooms; i++) CST_TRY(add_dep(y, s->room[i]));
         CST_TRY(add_dep(y, s->saved));
         s->rooms = 0;
@@ -136,7 +136,7 @@ static cst_status act(play *y, const cst_plan_action *a, int round)
         return begin_stay(y, a->tensor, round, a->moment, s->loaded, a->slab, a->offset);
     case CST_PLAN_EVICT:
         if (a->moves) {
-            CST_TRY(add_task(y, CST_LANE_DOWN, round, a->moment, a->tensor, (double)x->bytes / y->t->rates.down));
+            CST_TRY(add_task(y, CST_LANE_DOWN, round, a->moment, a->tensor, (double)x->bytes / y->t->rates.down + y->t->rates.launch));
             CST_TRY(add_dep(y, s->last));
             s->saved = y->tasks - 1;
             return leave(y, a->tensor, s->saved);
@@ -246,6 +246,21 @@ static double end_of(const play *y, int round)
     return 0;
 }
 
+/* Seconds of waits during which a queue is busy; both lists are in order. */
+static double during_waits(const cst_timeline *l, cst_lane lane)
+{
+    int k = l->first[lane];
+    double sum = 0;
+    for (int i = l->first[CST_LANE_COMPUTE]; i < l->first[CST_LANE_COMPUTE + 1]; i++) {
+        double from = l->span[i].begin - l->span[i].wait, to = l->span[i].begin;
+        if (!(to > from)) continue;
+        while (k < l->first[lane + 1] && l->span[k].end <= from) k++;
+        for (int j = k; j < l->first[lane + 1] && l->span[j].begin < to; j++)
+            sum += fmin(to, l->span[j].end) - fmax(from, l->span[j].begin);
+    }
+    return sum;
+}
+
 static void collect(cst_timeline *l, const play *y)
 {
     double from = end_of(y, ROUNDS - 3), before = from;
@@ -270,7 +285,9 @@ static void collect(cst_timeline *l, const play *y)
     for (int i = 0; i < l->spans; i++) l->first[l->span[i].lane + 1] = i + 1;
     for (int k = 1; k <= CST_LANE_COUNT; k++)
         if (l->first[k] < l->first[k - 1]) l->first[k] = l->first[k - 1];
-    l->stall = l->seconds - l->busy[CST_LANE_COMPUTE];
+    l->stall = fmax(l->seconds - l->busy[CST_LANE_COMPUTE], 0);
+    l->stall_with[CST_LANE_UP] = during_waits(l, CST_LANE_UP);
+    l->stall_with[CST_LANE_DOWN] = during_waits(l, CST_LANE_DOWN);
 }
 
 cst_status cst_timeline_make(cst_timeline **out, const cst_plan *p, const cst_trace *t)
@@ -317,10 +334,10 @@ void cst_timeline_free(cst_timeline *l)
 
 const char *cst_timeline_limit(const cst_timeline *l)
 {
-    int up = l->busy[CST_LANE_UP] >= l->busy[CST_LANE_DOWN];
+    double up = l->stall_with[CST_LANE_UP], down = l->stall_with[CST_LANE_DOWN];
     if (l->stall <= 0.02 * l->seconds) return "compute";
-    if (l->busy[up ? CST_LANE_UP : CST_LANE_DOWN] >= 0.85 * l->seconds) return up ? "uploads" : "downloads";
-    return "room";
+    if (up < l->stall / 2 && down < l->stall / 2) return "room";
+    return up >= down ? "uploads" : "downloads";
 }
 
 typedef struct change {
@@ -365,5 +382,34 @@ cst_status cst_timeline_levels(cst_level **out, int *n, const cst_timeline *l, c
     free(c);
     *out = v;
     *n = levels;
+    return CST_OK;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const cst_trace_kind *)a)->op, ((const cst_trace_kind *)b)->op);
+}
+
+static int by_seconds(const void *a, const void *b)
+{
+    const cst_trace_kind *x = a, *y = b;
+    return x->seconds != y->seconds ? x->seconds < y->seconds ? 1 : -1 : strcmp(x->op, y->op);
+}
+
+cst_status cst_trace_kinds(cst_trace_kind **out, int *n, const cst_trace *t)
+{
+    cst_trace_kind *k = malloc(((size_t)t->moments + 1) * sizeof *k);
+    int kinds = 0;
+    if (!k) return cst_fail(CST_NO_MEMORY, "trace");
+    for (int i = 0; i < t->moments; i++) k[i] = (cst_trace_kind){t->moment[i].op, 1, t->moment[i].flops, cst_trace_seconds(t, i)};
+    qsort(k, (size_t)t->moments, sizeof *k, by_name);
+    for (int i = 0; i < t->moments; i++) {
+        cst_trace_kind *last = kinds ? &k[kinds - 1] : NULL;
+        if (!last || strcmp(last->op, k[i].op)) k[kinds++] = k[i];
+        else last->count++, last->flops += k[i].flops, last->seconds += k[i].seconds;
+    }
+    qsort(k, (size_t)kinds, sizeof *k, by_seconds);
+    *out = k;
+    *n = kinds;
     return CST_OK;
 }

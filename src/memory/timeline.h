@@ -2,8 +2,8 @@
  *
  * Three queues work in order: operators, uploads, downloads. A download begins after the tensor's last operator. An upload
  * begins when whoever was in its room is gone and the tensor's own download is done. An operator waits for the uploads of
- * its tensors and for downloads from room that they newly take. While both directions are busy each keeps rates.both of its
- * rate. The host is never late.
+ * its tensors and for downloads from room that they newly take. A transfer takes rates.launch besides; while both directions
+ * are busy each keeps rates.both of its rate. The host is never late.
  */
 #ifndef CST_MEMORY_TIMELINE_H
 #define CST_MEMORY_TIMELINE_H
@@ -34,13 +34,15 @@ typedef struct cst_timeline {
     double seconds;          /* an iteration, once it has become the same as the one before */
     double busy[3];          /* s that COMPUTE, UP and DOWN are busy */
     double stall;            /* s without an operator: seconds - busy[CST_LANE_COMPUTE] */
+    double stall_with[3];    /* s of that during which UP and DOWN are busy; [CST_LANE_COMPUTE]: 0 */
 } cst_timeline;
 
 /* STATE for a plan of another trace. */
 cst_status cst_timeline_make(cst_timeline **out, const cst_plan *p, const cst_trace *t);
 void cst_timeline_free(cst_timeline *l);
-/* What sets the pace: "compute" when operators wait for less than 2 % of the time; "uploads" or "downloads" when that
- * queue is busy for 85 % of it; else "room": transfers could not begin in time, because their room was still taken. */
+/* What sets the pace: "compute" when operators wait for at most 2 % of the time; else "uploads" or "downloads", whichever
+ * is under way during more of the waiting; "room" when neither is during half of it: transfers that are waited for could
+ * not begin, because their room was still taken. */
 const char *cst_timeline_limit(const cst_timeline *l);
 
 /* Bytes on the device from `at` on, until the next level. */
@@ -50,5 +52,14 @@ typedef struct cst_level {
 } cst_level;
 /* All changes of the ROOM spans, by time, the first at 0; *out: free() it. */
 cst_status cst_timeline_levels(cst_level **out, int *n, const cst_timeline *l, const cst_trace *t);
+
+/* A trace's operators of one name. */
+typedef struct cst_trace_kind {
+    const char *op;          /* the trace's */
+    int count;
+    double flops, seconds;
+} cst_trace_kind;
+/* All kinds, the one that takes longest first; *out: free() it. */
+cst_status cst_trace_kinds(cst_trace_kind **out, int *n, const cst_trace *t);
 
 #endif

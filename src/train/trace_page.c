@@ -24,6 +24,8 @@ typedef struct page {
     uint64_t peak[CST_CLASS_COUNT], most; /* scratch included */
     double *present;                      /* [tensors] s on the device */
     uint64_t *up, *down;                  /* [tensors] bytes an iteration */
+    cst_trace_kind *kind;
+    int kinds;
     int *order;                           /* [tensors or moments] rows of a table */
     double unit, tick, top;               /* of the memory axis: bytes a unit; units */
     const char *unit_name;
@@ -41,27 +43,28 @@ static const char style[] =
     ".plot.lane{height:1.35rem;margin:0 0 .35rem 5.2rem;background:var(--paper);border-radius:.2rem}\n"
     ".plot.lane path{stroke:none}.plot.lane .y{bottom:50%;margin-bottom:-.5em}.plot.lane.last{margin-bottom:2.9rem}\n"
     ".plot.lane.last .xname{right:0;top:100%;margin-top:1.75rem}\n"
-    ".tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem 2rem}.tables>div{min-width:0}\n"
-    ".list th,.list td{width:auto;padding-right:1rem}.list th{white-space:nowrap}\n"
+    ".tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:0 2.5rem}.tables>div{min-width:0;overflow-x:auto}\n"
+    ".list{overflow-wrap:break-word}.list th,.list td{width:auto;padding-right:1.1rem;overflow-wrap:inherit}.list th{white-space:nowrap}\n"
     ".list .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".list td:last-child,.list th:last-child{padding-right:0}\n"
-    ".dot{display:inline-block;width:.7em;height:.7em;border-radius:.15em;margin-right:.45em;background:var(--k)}\n"
-    ".list .dot{margin-right:.5em}.none{padding:.3rem 0}\n"
-    "@media(max-width:34rem){.plot.mem,.plot.lane{margin-left:4.5rem}.plot.mem{height:14rem}.list{font-size:.82rem}.list th,.list td{padding-right:.6rem}}\n";
+    ".list td.w{position:relative;padding-left:1.2em;overflow-wrap:anywhere}.list th.w{padding-left:1.2em}\n"
+    ".dot{position:absolute;left:0;top:.75em;width:.7em;height:.7em;border-radius:.15em;background:var(--k)}\n"
+    ".bar{display:block;height:.3em;min-width:1px;border-radius:.15em;background:var(--op);margin-top:.2em}.none{padding:.3rem 0}\n"
+    "@media(max-width:34rem){.plot.mem,.plot.lane{margin-left:4.5rem}.plot.mem{height:14rem}.list{font-size:.82rem}.list .s{display:none}.list th,.list td{padding-right:.6rem}}\n";
 
-/* "4.00 GiB", "12.5 MiB" */
+/* "4.00 GiB", "12.5 MiB", "128 KiB" */
 static const char *bytes_text(char buf[48], double bytes)
 {
     const char *name;
-    double by = cst_bytes_unit(bytes, &name);
-    snprintf(buf, 48, "%.*f %s", by > 1e9 ? 2 : bytes > 0 ? 1 : 0, bytes / by, bytes > 0 ? name : "bytes");
+    double v = bytes / cst_bytes_unit(bytes, &name);
+    snprintf(buf, 48, "%.*f %s", v >= 99.95 || v <= 0 ? 0 : v >= 9.995 ? 1 : 2, v, v > 0 ? name : "bytes");
     return buf;
 }
 
 static double time_unit(double most, const char **name)
 {
-    *name = most >= 1 ? "s" : most >= 1e-3 ? "ms" : "\u00b5s";
-    return most >= 1 ? 1 : most >= 1e-3 ? 1e-3 : 1e-6;
+    *name = most >= 1 || most <= 0 ? "s" : most >= 1e-3 ? "ms" : "\u00b5s";
+    return most >= 1 || most <= 0 ? 1 : most >= 1e-3 ? 1e-3 : 1e-6;
 }
 
 static const char *time_text(char buf[48], double s)
@@ -124,31 +127,33 @@ static void write_tiles(const page *g)
     double s = g->l->seconds;
     fputs("<dl class=\"tiles\">\n", g->f);
     tile(g->f, "budget", bytes_text(a, (double)g->budget));
-    tile(g->f, "device memory, peak", bytes_text(a, (double)(p->bytes + g->t->scratch)));
+    tile(g->f, "peak on the device", bytes_text(a, (double)(p->bytes + g->t->scratch)));
     tile(g->f, "a step", time_text(a, s));
-    snprintf(text, sizeof text, "%s (%.0f %%)", time_text(a, g->l->stall), s > 0 ? 100 * g->l->stall / s : 0);
-    tile(g->f, "of that waiting", text);
+    snprintf(text, sizeof text, "waiting, %.0f %% of it", s > 0 ? 100 * g->l->stall / s : 0);
+    tile(g->f, text, time_text(a, g->l->stall));
     tile(g->f, "uploaded a step", bytes_text(a, (double)p->up_bytes));
     tile(g->f, "downloaded a step", bytes_text(b, (double)p->down_bytes));
-    tile(g->f, "host memory, peak", bytes_text(b, (double)p->host_bytes));
+    tile(g->f, "peak on the host", bytes_text(b, (double)p->host_bytes));
     fputs("</dl>\n", g->f);
 }
 
 static void write_words(const page *g, uint64_t resident)
 {
-    char a[48], b[48], c[48];
+    char a[48], b[48], c[48], d[48], e[48];
     const char *limit = cst_timeline_limit(g->l);
     double s = g->l->seconds > 0 ? g->l->seconds : 1;
     fprintf(g->f, "<p class=\"say\">The budget is %.0f %% of the %s within which nothing would ever move. ", 100 * (double)g->budget / (double)resident,
             bytes_text(a, (double)resident));
     if (g->p->up_count + g->p->down_count)
-        fprintf(g->f, "In each step %llu tensors go up and %llu come down, %s in all; the upload queue is busy for %.0f %% of the time, the download queue for %.0f %%. ",
-                (unsigned long long)g->p->up_count, (unsigned long long)g->p->down_count, bytes_text(b, (double)(g->p->up_bytes + g->p->down_bytes)),
+        fprintf(g->f, "In each step %s tensors go up and %s come down, %s in all; the upload queue is busy for %.0f %% of the time, the download queue for %.0f %%. ",
+                cst_number_text(d, (double)g->p->up_count), cst_number_text(e, (double)g->p->down_count), bytes_text(b, (double)(g->p->up_bytes + g->p->down_bytes)),
                 100 * g->l->busy[CST_LANE_UP] / s, 100 * g->l->busy[CST_LANE_DOWN] / s);
     else fputs("Nothing moves. ", g->f);
     if (*limit == 'c') fprintf(g->f, "Operators alone set the pace: transfers hide behind %s of them.", time_text(c, g->l->busy[CST_LANE_COMPUTE]));
     else if (*limit == 'r') fputs("What sets the pace is room: transfers can\u2019t begin in time, because their place is still taken.", g->f);
-    else fprintf(g->f, "What sets the pace are %s.", limit);
+    else
+        fprintf(g->f, "What sets the pace are %s: one is under way during %.0f %% of the time that operators wait.", limit,
+                100 * g->l->stall_with[*limit == 'u' ? CST_LANE_UP : CST_LANE_DOWN] / g->l->stall);
     fputs("</p>\n", g->f);
 }
 
@@ -289,7 +294,7 @@ static void write_lanes(const page *g)
 {
     const char *unit;
     char a[48];
-    double by = time_unit(g->l->seconds, &unit), tick = g->l->seconds > 0 ? cst_chart_tick(g->l->seconds / by) : 1;
+    double by = time_unit(g->l->seconds, &unit), tick = g->l->seconds > 0 ? cst_chart_tick(0.7 * g->l->seconds / by) : 1;
     write_operators(g);
     write_transfers(g, CST_LANE_UP, "uploads");
     fputs("</div>\n", g->f);
@@ -320,7 +325,7 @@ static int by_bytes(const void *a, const void *b, void *user)
 static void tensor_cell(const page *g, int id)
 {
     const cst_trace_tensor *x = &g->t->tensor[id];
-    fprintf(g->f, "<td><span class=\"dot\" style=\"--k:var(--c%d)\"></span>", x->cls);
+    fprintf(g->f, "<td class=\"w\"><span class=\"dot\" style=\"--k:var(--c%d)\"></span>", x->cls);
     cst_html_text(g->f, x->name);
     fputs("</td>", g->f);
 }
@@ -331,12 +336,12 @@ static void write_waits(page *g)
     int n = g->l->first[CST_LANE_COMPUTE + 1] - g->l->first[CST_LANE_COMPUTE];
     for (int i = 0; i < n; i++) g->order[i] = g->l->first[CST_LANE_COMPUTE] + i;
     qsort_r(g->order, (size_t)n, sizeof *g->order, by_wait, g);
-    fputs("<div><h2>Longest waits</h2>\n", g->f);
+    fputs("<h2>Longest waits</h2>\n", g->f);
     if (!n || !(g->l->span[g->order[0]].wait > 1e-9 * g->l->seconds)) {
-        fputs("<p class=\"none\">No operator waits.</p></div>\n", g->f);
+        fputs("<p class=\"none\">No operator waits.</p>\n", g->f);
         return;
     }
-    fputs("<table class=\"list\"><tr><th class=\"n\">wait</th><th class=\"n\">at</th><th>before</th><th>for</th></tr>\n", g->f);
+    fputs("<table class=\"list\"><tr><th class=\"n\">wait</th><th class=\"n\">at</th><th>before</th><th class=\"w\">for</th></tr>\n", g->f);
     for (int i = 0; i < n && i < ROWS && g->l->span[g->order[i]].wait > 1e-9 * g->l->seconds; i++) {
         const cst_span *s = &g->l->span[g->order[i]];
         fprintf(g->f, "<tr><td class=\"n\">%s</td><td class=\"n\">%s</td><td>", time_text(a, s->wait), time_text(b, s->begin - s->wait));
@@ -346,7 +351,7 @@ static void write_waits(page *g)
         else fputs("<td></td>", g->f);
         fputs("</tr>\n", g->f);
     }
-    fputs("</table></div>\n", g->f);
+    fputs("</table>\n", g->f);
 }
 
 static void write_tensors(page *g)
@@ -354,23 +359,23 @@ static void write_tensors(page *g)
     char a[48], b[48], c[48];
     for (int i = 0; i < g->t->tensors; i++) g->order[i] = i;
     qsort_r(g->order, (size_t)g->t->tensors, sizeof *g->order, by_bytes, g);
-    fputs("<div><h2>Largest tensors</h2>\n<table class=\"list\"><tr><th>tensor</th><th class=\"n\">size</th><th class=\"n\">on device</th><th class=\"n\">up</th>"
+    fputs("<h2>Largest tensors</h2>\n<table class=\"list\"><tr><th class=\"w\">tensor</th><th class=\"n\">size</th><th class=\"n s\">on device</th><th class=\"n\">up</th>"
           "<th class=\"n\">down</th></tr>\n", g->f);
     for (int i = 0; i < g->t->tensors && i < ROWS; i++) {
         int id = g->order[i];
         fputs("<tr>", g->f);
         tensor_cell(g, id);
-        fprintf(g->f, "<td class=\"n\">%s</td><td class=\"n\">%.0f %%</td><td class=\"n\">%s</td><td class=\"n\">%s</td></tr>\n",
+        fprintf(g->f, "<td class=\"n\">%s</td><td class=\"n s\">%.0f %%</td><td class=\"n\">%s</td><td class=\"n\">%s</td></tr>\n",
                 bytes_text(a, (double)g->t->tensor[id].bytes), g->l->seconds > 0 ? 100 * g->present[id] / g->l->seconds : 0,
                 g->up[id] ? bytes_text(b, (double)g->up[id]) : "\u2013", g->down[id] ? bytes_text(c, (double)g->down[id]) : "\u2013");
     }
-    fputs("</table></div>\n", g->f);
+    fputs("</table>\n", g->f);
 }
 
 static void write_classes(const page *g)
 {
     char a[48], b[48], c[48], d[48];
-    fputs("<div><h2>Classes</h2>\n<table class=\"list\"><tr><th>class</th><th class=\"n\">tensors</th><th class=\"n\">most on device</th><th class=\"n\">up</th>"
+    fputs("<h2>Classes</h2>\n<table class=\"list\"><tr><th class=\"w\">class</th><th class=\"n s\">tensors</th><th class=\"n\">most on device</th><th class=\"n\">up</th>"
           "<th class=\"n\">down</th></tr>\n", g->f);
     for (int k = 0; k < CST_CLASS_COUNT; k++) {
         uint64_t up = 0, down = 0;
@@ -378,11 +383,26 @@ static void write_classes(const page *g)
         for (int i = 0; i < g->t->tensors; i++)
             if (g->t->tensor[i].cls == k) n++, up += g->up[i], down += g->down[i];
         if (!g->peak[k] && !n) continue;
-        fprintf(g->f, "<tr><td><span class=\"dot\" style=\"--k:var(--c%d)\"></span>%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>"
+        fprintf(g->f, "<tr><td class=\"w\"><span class=\"dot\" style=\"--k:var(--c%d)\"></span>%s</td><td class=\"n s\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>"
                       "<td class=\"n\">%s</td></tr>\n", k, cst_class_name((cst_class)k), cst_number_text(d, n), bytes_text(a, (double)g->peak[k]),
                 up ? bytes_text(b, (double)up) : "\u2013", down ? bytes_text(c, (double)down) : "\u2013");
     }
-    fputs("</table></div>\n", g->f);
+    fputs("</table>\n", g->f);
+}
+
+static void write_operator_kinds(const page *g)
+{
+    char a[48], b[48];
+    fputs("<h2>Operators</h2>\n<table class=\"list\"><tr><th>operator</th><th class=\"n\">times</th><th class=\"n\">in all</th><th class=\"n\">share</th></tr>\n", g->f);
+    for (int i = 0; i < g->kinds && i < 2 * ROWS; i++) {
+        const cst_trace_kind *k = &g->kind[i];
+        double share = g->l->busy[CST_LANE_COMPUTE] > 0 ? 100 * k->seconds / g->l->busy[CST_LANE_COMPUTE] : 0;
+        fputs("<tr><td>", g->f);
+        cst_html_text(g->f, k->op);
+        fprintf(g->f, "<span class=\"bar\" style=\"width:%.1f%%\"></span></td><td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%.1f %%</td></tr>\n", share,
+                cst_number_text(a, k->count), time_text(b, k->seconds), share);
+    }
+    fputs("</table>\n", g->f);
 }
 
 /* ---- */
@@ -400,10 +420,13 @@ static void write_page(page *g, uint64_t resident)
     write_memory(g);
     write_lanes(g);
     fputs("<div class=\"tables\">\n", g->f);
+    fputs("<div>", g->f);
     write_classes(g);
-    write_waits(g);
     write_tensors(g);
-    fputs("</div>\n</body>\n</html>\n", g->f);
+    fputs("</div>\n<div>", g->f);
+    write_waits(g);
+    write_operator_kinds(g);
+    fputs("</div>\n</div>\n</body>\n</html>\n", g->f);
 }
 
 cst_status cst_trace_page_write(const char *path, const cst_trace *t, const cst_plan *p, const cst_timeline *l, uint64_t budget)
@@ -415,6 +438,7 @@ cst_status cst_trace_page_write(const char *path, const cst_trace *t, const cst_
     cst_status st;
     CST_TRY(cst_plan_resident(&resident, t));
     CST_TRY(cst_timeline_levels(&g.level, &g.levels, l, t));
+    CST_GO(cst_trace_kinds(&g.kind, &g.kinds, t), out);
     g.present = calloc(n, sizeof *g.present);
     g.up = calloc(n, sizeof *g.up);
     g.down = calloc(n, sizeof *g.down);
@@ -431,6 +455,7 @@ cst_status cst_trace_page_write(const char *path, const cst_trace *t, const cst_
 out:
     free(text);
     free(g.level);
+    free(g.kind);
     free(g.present);
     free(g.up);
     free(g.down);
