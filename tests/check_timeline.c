@@ -29,7 +29,7 @@ static cst_trace *turns(void)
     return t;
 }
 
-#define near(a, b) ck_assert_msg(fabs((a) - (b)) <= 1e-9 * (1 + fabs(b)), "%s: %.12g, not %.12g", #a, (double)(a), (double)(b))
+#define near(a, b) ck_assert_msg(fabs((a) - (b)) <= 1e-9 * (1 + fabs((double)(b))), "%s: %.12g, not %.12g", #a, (double)(a), (double)(b))
 
 START_TEST(by_hand)
 {
@@ -101,6 +101,7 @@ static void check_lanes(const cst_timeline *l, const cst_plan *p, const cst_trac
         ck_assert_int_eq(s->moment, k);
         near(s->end - s->begin, cst_trace_seconds(t, k));
         waits += s->wait;
+        if (!(s->end > s->begin)) continue; /* at the very end even its room takes no time */
         for (int i = m->first; i < m->first + m->uses; i++) ck_assert_msg(has_room(l, t->use[i].tensor, s->begin, s->end), "moment %d", k);
     }
     near(waits, l->stall);
