@@ -139,7 +139,7 @@ static void write_tiles(const page *g)
 
 static void write_words(const page *g, uint64_t resident)
 {
-    char a[48], b[48], c[48], d[48], e[48];
+    char a[48], b[48], d[48], e[48];
     const char *limit = cst_timeline_limit(g->l);
     double s = g->l->seconds > 0 ? g->l->seconds : 1;
     fprintf(g->f, "<p class=\"say\">The budget is %.0f %% of the %s within which nothing would ever move. ", 100 * (double)g->budget / (double)resident,
@@ -149,10 +149,10 @@ static void write_words(const page *g, uint64_t resident)
                 cst_number_text(d, (double)g->p->up_count), cst_number_text(e, (double)g->p->down_count), bytes_text(b, (double)(g->p->up_bytes + g->p->down_bytes)),
                 100 * g->l->busy[CST_LANE_UP] / s, 100 * g->l->busy[CST_LANE_DOWN] / s);
     else fputs("Nothing moves. ", g->f);
-    if (*limit == 'c') fprintf(g->f, "Operators alone set the pace: transfers hide behind %s of them.", time_text(c, g->l->busy[CST_LANE_COMPUTE]));
-    else if (*limit == 'r') fputs("What sets the pace is room: transfers can\u2019t begin in time, because their place is still taken.", g->f);
+    if (*limit == 'c') fprintf(g->f, "Operators alone set the pace%s.", g->p->up_count ? ": transfers hide behind them" : "");
+    else if (*limit == 'r') fputs("Room sets the pace: transfers can\u2019t begin in time, because their place is still taken.", g->f);
     else
-        fprintf(g->f, "What sets the pace are %s: one is under way during %.0f %% of the time that operators wait.", limit,
+        fprintf(g->f, "%s set the pace: one is under way during %.0f %% of the time that operators wait.", *limit == 'u' ? "Uploads" : "Downloads",
                 100 * g->l->stall_with[*limit == 'u' ? CST_LANE_UP : CST_LANE_DOWN] / g->l->stall);
     fputs("</p>\n", g->f);
 }
