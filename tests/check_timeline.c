@@ -149,7 +149,8 @@ static void check_trace(const cst_trace *t, int budgets)
 
 START_TEST(random_plans)
 {
-    const trace_shape shapes[] = {{8, 12, 3, 1, 3, 1, 1, 0}, {20, 40, 4, 2, 5, 1, 2, 0}, {30, 60, 5, 1, 2, 0, 0, 64}, {4, 30, 2, 0, 0, 0, 0, 0}};
+    const trace_shape shapes[] = {
+        {8, 12, 3, 1, 3, 1, 1, 0}, {20, 40, 4, 2, 5, 1, 2, 0}, {30, 60, 5, 1, 2, 0, 0, 64}, {4, 30, 2, 0, 0, 0, 0, 0}};
     for (uint64_t seed = 1; seed <= 60; seed++) {
         cst_trace *t = random_trace(seed, &shapes[seed % 4]);
         check_trace(t, 4);
@@ -199,7 +200,8 @@ static char *written(const char *name, const cst_trace *t, uint64_t bytes, int p
     ck_ok(cst_plan_make(&p, t, bytes));
     ck_ok(cst_timeline_make(&l, p, t));
     ck_ok(page ? cst_trace_page_write(path, t, p, l, bytes + t->scratch) : cst_trace_events_write(path, t, p, l));
-    ck_fails(page ? cst_trace_page_write("/proc/none/x", t, p, l, bytes) : cst_trace_events_write("/proc/none/x", t, p, l), CST_IO, "/proc/none");
+    ck_fails(page ? cst_trace_page_write("/proc/none/x", t, p, l, bytes) : cst_trace_events_write("/proc/none/x", t, p, l), CST_IO,
+             "/proc/none");
     ck_ok(cst_file_read(&text, &n, path));
     ck_assert_uint_eq(n, strlen(text));
     cst_timeline_free(l);
@@ -229,7 +231,8 @@ START_TEST(events_are_json)
         if (*ph != 'C') continue;
         levels++;
         json_t *args = json_object_get(x, "args");
-        ck_assert_int_eq(json_integer_value(json_object_get(args, "parameters")) + json_integer_value(json_object_get(args, "gradients")), 256);
+        ck_assert_int_eq(json_integer_value(json_object_get(args, "parameters")) + json_integer_value(json_object_get(args, "gradients")),
+                         256);
     }
     ck_assert(operators == 2 && instants == 4 && levels >= 2 && names == 9);
     near(busy[1], 1.5e6);
@@ -247,7 +250,8 @@ START_TEST(pages_are_whole_and_escaped)
     snprintf(t->about, sizeof t->about, "<b>bold");
     for (uint64_t bytes = 256; bytes <= 512; bytes += 256) {
         char *text = written("p.html", t, bytes, 1);
-        ck_assert(strstr(text, "</html>") && strstr(text, "prefers-color-scheme:dark") && strstr(text, "&lt;script&gt;a&amp;b") && strstr(text, "&lt;b&gt;bold"));
+        ck_assert(strstr(text, "</html>") && strstr(text, "prefers-color-scheme:dark") && strstr(text, "&lt;script&gt;a&amp;b") &&
+                  strstr(text, "&lt;b&gt;bold"));
         ck_assert(!strstr(text, "<script") && !strstr(text, "<b>bold") && !strstr(text, "nan") && !strstr(text, "inf"));
         ck_assert(!strstr(text, "http") && !strstr(text, "src=") && !strstr(text, "</title>first"));
         ck_assert(!strstr(text, "No operator waits.") == (bytes == 256));

@@ -58,7 +58,8 @@ static cst_trace *random_trace(void)
     t->align = 1ull << draw(13);
     t->max_slab = t->align << (10 + draw(20));
     t->scratch = draw(1ull << 40);
-    t->rates = (cst_rates){1 + draw_real(), 1 + draw_real(), 0.5 + 0.5 / (double)(1 + draw(1000)), 1 + draw_real(), 1 + draw_real(), 1e-9 + ldexp(1, -(int)draw(20))};
+    t->rates = (cst_rates){1 + draw_real(), 1 + draw_real(), 0.5 + 0.5 / (double)(1 + draw(1000)),
+                           1 + draw_real(), 1 + draw_real(), 1e-9 + ldexp(1, -(int)draw(20))};
     snprintf(t->device, sizeof t->device, "%s", names[draw(6)]);
     snprintf(t->about, sizeof t->about, "%s, batch %d", names[draw(6)], (int)draw(9));
     for (int i = 0; i < tensors; i++) {
@@ -125,7 +126,8 @@ START_TEST(members_are_read)
     cst_trace *t;
     ck_ok(load_text(&t, good, sizeof good - 1)); /* with members that nobody knows */
     ck_assert(t->align == 256 && t->max_slab == 4096 && t->scratch == 64 && t->tensors == 2 && t->moments == 2 && t->uses == 2);
-    ck_assert(t->rates.up == 1e9 && t->rates.down == 2e9 && t->rates.both == 0.75 && t->rates.memory == 3e9 && t->rates.flops == 4e9 && t->rates.launch == 1e-6);
+    ck_assert(t->rates.up == 1e9 && t->rates.down == 2e9 && t->rates.both == 0.75 && t->rates.memory == 3e9 && t->rates.flops == 4e9 &&
+              t->rates.launch == 1e-6);
     ck_assert(t->tensor[0].cls == CST_PARAM && t->tensor[0].persistent && t->tensor[0].fixed);
     ck_assert(t->tensor[1].cls == CST_ACTIVATION && !t->tensor[1].persistent && t->tensor[1].bytes == 1024);
     ck_assert(t->moment[0].flops == 8.5 && t->moment[0].seconds == 0.25 && t->moment[0].uses == 2);

@@ -22,12 +22,14 @@ static json_t *answer_json(const answer *a, const cst_trace *t, uint64_t residen
 {
     const cst_plan *p = a->p;
     return json_pack("{s:I, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s}", "budget_bytes", (json_int_t)a->budget, "share_of_resident",
-                     (double)a->budget / (double)resident, "peak_bytes", (json_int_t)(p->bytes + t->scratch), "host_bytes", (json_int_t)p->host_bytes,
-                     "up_bytes", (json_int_t)p->up_bytes, "down_bytes", (json_int_t)p->down_bytes, "seconds", p->seconds, "compute_seconds",
-                     p->compute_seconds, "stall_seconds", p->stall_seconds, "limit", cst_timeline_limit(a->l));
+                     (double)a->budget / (double)resident, "peak_bytes", (json_int_t)(p->bytes + t->scratch), "host_bytes",
+                     (json_int_t)p->host_bytes, "up_bytes", (json_int_t)p->up_bytes, "down_bytes", (json_int_t)p->down_bytes, "seconds",
+                     p->seconds, "compute_seconds", p->compute_seconds, "stall_seconds", p->stall_seconds, "limit",
+                     cst_timeline_limit(a->l));
 }
 
-static void print_json(const cst_trace *t, const answer *main, const answer *table, int n, uint64_t least, uint64_t resident, uint64_t bound)
+static void print_json(const cst_trace *t, const answer *main, const answer *table, int n, uint64_t least, uint64_t resident,
+                       uint64_t bound)
 {
     json_t *j = answer_json(main, t, resident), *rows = json_array();
     json_object_set_new(j, "about", cst_json_text(t->about));
@@ -63,15 +65,15 @@ static void print_answer(const cst_trace *t, const answer *a, uint64_t least, ui
            cst_bytes_text((char[32]){0}, (double)a->budget), cst_bytes_text(y, (double)p->bytes), cst_bytes_text(z, (double)t->scratch));
     printf("  host memory       %s\n", cst_bytes_text(x, (double)p->host_bytes));
     if (p->up_bytes + p->down_bytes)
-        printf("  moved a step      up %s, down %s; no plan within this budget moves less than %s\n", moved_text(x, p->up_bytes), moved_text(y, p->down_bytes),
-               moved_text(z, bound));
+        printf("  moved a step      up %s, down %s; no plan within this budget moves less than %s\n", moved_text(x, p->up_bytes),
+               moved_text(y, p->down_bytes), moved_text(z, bound));
     else printf("  moved a step      nothing\n");
-    printf("  step              %s: operators %s, waiting for transfers %s\n", cst_seconds_text(x, p->seconds), cst_seconds_text(y, p->compute_seconds),
-           cst_seconds_text(z, p->stall_seconds));
+    printf("  step              %s: operators %s, waiting for transfers %s\n", cst_seconds_text(x, p->seconds),
+           cst_seconds_text(y, p->compute_seconds), cst_seconds_text(z, p->stall_seconds));
     printf("  limited by        %s", limit_text(a));
     if (*cst_timeline_limit(a->l) != 'c')
-        printf("; during the waiting an upload is under way for %.0f %%, a download for %.0f %%", 100 * a->l->stall_with[CST_LANE_UP] / a->l->stall,
-               100 * a->l->stall_with[CST_LANE_DOWN] / a->l->stall);
+        printf("; during the waiting an upload is under way for %.0f %%, a download for %.0f %%",
+               100 * a->l->stall_with[CST_LANE_UP] / a->l->stall, 100 * a->l->stall_with[CST_LANE_DOWN] / a->l->stall);
     putchar('\n');
     printf("  smallest budget   %s (--device-mem %llu)\n", cst_bytes_text(x, (double)least), (unsigned long long)least);
     printf("  nothing moves     from %s on\n\n", cst_bytes_text(x, (double)resident));
@@ -83,9 +85,9 @@ static void print_table(const answer *table, int n, uint64_t resident)
     printf("  %10s  %5s  %10s  %10s  %8s  %8s  %s\n", "budget", "", "up", "down", "step", "waiting", "limited by");
     for (int i = 0; i < n; i++) {
         const cst_plan *p = table[i].p;
-        printf("  %10s  %4.0f%%  %10s  %10s  %8s  %8s  %s\n", cst_bytes_text(b, (double)table[i].budget), 100 * (double)table[i].budget / (double)resident,
-               moved_text(up, p->up_bytes), moved_text(down, p->down_bytes), cst_seconds_text(s, p->seconds),
-               cst_seconds_text(w, p->stall_seconds), limit_text(&table[i]));
+        printf("  %10s  %4.0f%%  %10s  %10s  %8s  %8s  %s\n", cst_bytes_text(b, (double)table[i].budget),
+               100 * (double)table[i].budget / (double)resident, moved_text(up, p->up_bytes), moved_text(down, p->down_bytes),
+               cst_seconds_text(s, p->seconds), cst_seconds_text(w, p->stall_seconds), limit_text(&table[i]));
     }
 }
 

@@ -109,21 +109,22 @@ static void print_row(const char *budget, const char *policy, uint64_t moved, co
 {
     char m[32], s[32], times[16] = "-";
     if (r->bound) snprintf(times, sizeof times, "%.2f", (double)moved / (double)r->bound);
-    printf("  %10s  %-20s %10s  %8s  %8s\n", budget, policy, cst_bytes_text(m, (double)moved), times, seconds < 0 ? "" : cst_seconds_text(s, seconds));
+    printf("  %10s  %-20s %10s  %8s  %8s\n", budget, policy, cst_bytes_text(m, (double)moved), times,
+           seconds < 0 ? "" : cst_seconds_text(s, seconds));
 }
 
 static void print_replay(const cst_trace *t, const replay *r, int n)
 {
     char b[32], up[32], down[32];
-    printf("%s%s%s\n  %10s  %-20s %10s  %8s  %8s\n", *t->about ? t->about : "a step", *t->device ? ", on " : "", t->device, "budget", "policy", "moved",
-           "x bound", "step");
+    printf("%s%s%s\n  %10s  %-20s %10s  %8s  %8s\n", *t->about ? t->about : "a step", *t->device ? ", on " : "", t->device, "budget",
+           "policy", "moved", "x bound", "step");
     for (int i = 0; i < n; i++, r++) {
         print_row(cst_bytes_text(b, (double)r->budget), "plan", r->up + r->down, r, r->seconds);
         print_row("", "farthest next use", r->farthest, r, r->farthest_seconds);
         print_row("", "least recently used", r->lru, r, r->lru_seconds);
         print_row("", "proven bound", r->bound, r, -1);
-        printf("  %10s  of the plan up %s, down %s; operators alone %s\n", "", cst_bytes_text(up, (double)r->up), cst_bytes_text(down, (double)r->down),
-               cst_seconds_text(b, r->compute));
+        printf("  %10s  of the plan up %s, down %s; operators alone %s\n", "", cst_bytes_text(up, (double)r->up),
+               cst_bytes_text(down, (double)r->down), cst_seconds_text(b, r->compute));
     }
     printf("Both policies move on demand, so that no operator runs meanwhile, and have no trouble with places; the plan has.\n");
 }
@@ -132,11 +133,12 @@ static void print_replay_json(const cst_trace *t, const replay *r, int n)
 {
     json_t *j = json_pack("{s:o, s:o}", "about", cst_json_text(t->about), "device", cst_json_text(t->device)), *rows = json_array();
     for (int i = 0; i < n; i++, r++)
-        json_array_append_new(rows, json_pack("{s:I, s:f, s:{s:I, s:I, s:I, s:f}, s:{s:I, s:f}, s:{s:I, s:f}, s:I}", "budget_bytes", (json_int_t)r->budget,
-                                              "compute_seconds", r->compute, "plan", "up_bytes", (json_int_t)r->up, "down_bytes", (json_int_t)r->down,
-                                              "moved_bytes", (json_int_t)(r->up + r->down), "seconds", r->seconds, "farthest_next_use", "moved_bytes",
-                                              (json_int_t)r->farthest, "seconds", r->farthest_seconds, "least_recently_used", "moved_bytes",
-                                              (json_int_t)r->lru, "seconds", r->lru_seconds, "bound_bytes", (json_int_t)r->bound));
+        json_array_append_new(rows, json_pack("{s:I, s:f, s:{s:I, s:I, s:I, s:f}, s:{s:I, s:f}, s:{s:I, s:f}, s:I}", "budget_bytes",
+                                              (json_int_t)r->budget, "compute_seconds", r->compute, "plan", "up_bytes", (json_int_t)r->up,
+                                              "down_bytes", (json_int_t)r->down, "moved_bytes", (json_int_t)(r->up + r->down), "seconds",
+                                              r->seconds, "farthest_next_use", "moved_bytes", (json_int_t)r->farthest, "seconds",
+                                              r->farthest_seconds, "least_recently_used", "moved_bytes", (json_int_t)r->lru, "seconds",
+                                              r->lru_seconds, "bound_bytes", (json_int_t)r->bound));
     json_object_set_new(j, "budgets", rows);
     json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');

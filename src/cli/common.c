@@ -72,7 +72,8 @@ cst_status cst_config_from(cst_config *c, const cst_args *a)
     struct stat sb;
     if (model && config) return cst_fail(CST_USAGE, "--model and --config exclude each other: the model's folder has a config.json");
     if (model) return cst_config_load(c, model);
-    if (!config) return cst_fail(CST_USAGE, "castor %s needs %s--config NAME%s", a->command_name, a->command & (IN_PLAN | IN_RECORD) ? "" : "--model DIR or ",
+    if (!config) return cst_fail(CST_USAGE, "castor %s needs %s--config NAME%s", a->command_name,
+                                 a->command & (IN_PLAN | IN_RECORD) ? "" : "--model DIR or ",
                                  a->command == IN_TRAIN ? ", or --resume DIR" : a->command == IN_PLAN ? " or --trace FILE" : "");
     return stat(config, &sb) == 0 ? cst_config_load(c, config) : cst_config_preset(c, config);
 }

@@ -63,10 +63,12 @@ static void forward(sketch *s, int l, double n, double attention)
     int *k = s->kept[l];
     static const char *const names[] = {"x", "q", "k", "v", "context", "log-sums", "sum", "norm", "fc1", "y"};
     for (int i = 1; i < 10; i++)
-        k[i] = tensor(s, CST_ACTIVATION, 0, i == 5 ? N * c->num_attention_heads : N * (i == 8 ? F : D), "micro %d layer %d %s", s->micro, l, names[i]);
+        k[i] = tensor(s, CST_ACTIVATION, 0, i == 5 ? N * c->num_attention_heads : N * (i == 8 ? F : D), "micro %d layer %d %s", s->micro, l,
+                      names[i]);
     k[0] = s->x;
     double d = (double)D, f = (double)F;
-    for (int i = 0; i < 3; i++) op(s, "linear", 2 * n * d * d, k[0], R, weight(s, (cst_role)(CST_ROLE_K_WEIGHT + i), l), R, k[1 + i], W, -1);
+    for (int i = 0; i < 3; i++)
+        op(s, "linear", 2 * n * d * d, k[0], R, weight(s, (cst_role)(CST_ROLE_K_WEIGHT + i), l), R, k[1 + i], W, -1);
     op(s, "attention", attention, k[1], R, k[2], R, k[3], R, k[4], W, k[5], W, -1);
     op(s, "linear", 2 * n * d * d, k[4], R, weight(s, CST_ROLE_OUT_WEIGHT, l), R, k[6], W, -1);
     op(s, "residual_norm", 0, k[0], R, k[6], U, weight(s, CST_ROLE_ATTN_NORM_WEIGHT, l), R, k[7], W, -1);
@@ -79,7 +81,8 @@ static void forward(sketch *s, int l, double n, double attention)
 static void product_backward(sketch *s, cst_role role, int l, double flops, int dy, int x, int dx, int first)
 {
     int a = s->micro ? U : W;
-    op(s, "linear_grad_w", flops, dy, R, x, R, grad(s, role, l), a, grad(s, (cst_role)(role == CST_ROLE_OUT_WEIGHT ? CST_ROLE_OUT_BIAS : role), l), a, -1);
+    op(s, "linear_grad_w", flops, dy, R, x, R, grad(s, role, l), a,
+       grad(s, (cst_role)(role == CST_ROLE_OUT_WEIGHT ? CST_ROLE_OUT_BIAS : role), l), a, -1);
     op(s, "linear_grad_x", flops, dy, R, weight(s, role, l), R, dx, first ? W : U, -1);
 }
 
@@ -89,15 +92,19 @@ static void backward(sketch *s, int l, double n, double attention, int *dy)
     int64_t N = s->o->batch * s->o->seq, D = c->hidden_size, F = c->ffn_dim;
     int *k = s->kept[l], a = s->micro ? U : W;
     double d = (double)D, f = (double)F;
-    int df = tensor(s, CST_ACTIVATION, 0, N * F, "micro %d layer %d dfc1", s->micro, l), dh = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dnorm", s->micro, l);
-    int dc = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dcontext", s->micro, l), dx = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dx", s->micro, l);
+    int df = tensor(s, CST_ACTIVATION, 0, N * F, "micro %d layer %d dfc1", s->micro, l),
+        dh = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dnorm", s->micro, l);
+    int dc = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dcontext", s->micro, l),
+        dx = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d dx", s->micro, l);
     int dq[3];
     for (int i = 0; i < 3; i++) dq[i] = tensor(s, CST_ACTIVATION, 0, N * D, "micro %d layer %d d%c", s->micro, l, "kvq"[i]);
-    op(s, "norm_grad", 0, *dy, U, k[9], R, weight(s, CST_ROLE_FFN_NORM_WEIGHT, l), R, grad(s, CST_ROLE_FFN_NORM_WEIGHT, l), a, grad(s, CST_ROLE_FFN_NORM_BIAS, l), a, -1);
+    op(s, "norm_grad", 0, *dy, U, k[9], R, weight(s, CST_ROLE_FFN_NORM_WEIGHT, l), R, grad(s, CST_ROLE_FFN_NORM_WEIGHT, l), a,
+       grad(s, CST_ROLE_FFN_NORM_BIAS, l), a, -1);
     product_backward(s, CST_ROLE_FC2_WEIGHT, l, 2 * n * d * f, *dy, k[8], df, 1);
     op(s, "bias_grad", 0, *dy, R, df, R, grad(s, CST_ROLE_FC1_BIAS, l), a, grad(s, CST_ROLE_FC2_BIAS, l), a, -1);
     product_backward(s, CST_ROLE_FC1_WEIGHT, l, 2 * n * d * f, df, k[7], dh, 1);
-    op(s, "norm_grad", 0, dh, U, *dy, R, k[6], R, weight(s, CST_ROLE_ATTN_NORM_WEIGHT, l), R, grad(s, CST_ROLE_ATTN_NORM_WEIGHT, l), a, grad(s, CST_ROLE_ATTN_NORM_BIAS, l), a, -1);
+    op(s, "norm_grad", 0, dh, U, *dy, R, k[6], R, weight(s, CST_ROLE_ATTN_NORM_WEIGHT, l), R, grad(s, CST_ROLE_ATTN_NORM_WEIGHT, l), a,
+       grad(s, CST_ROLE_ATTN_NORM_BIAS, l), a, -1);
     product_backward(s, CST_ROLE_OUT_WEIGHT, l, 2 * n * d * d, dh, k[4], dc, 1);
     op(s, "attention_grad", 2.5 * attention, dc, R, k[1], R, k[2], R, k[3], R, k[4], R, k[5], R, dq[0], W, dq[1], W, dq[2], W, -1);
     for (int i = 0; i < 3; i++) {
@@ -122,8 +129,8 @@ static void micro(sketch *s)
     int logits = tensor(s, CST_SCRATCH, 0, (1 << 24) / c->vocab_size * c->vocab_size, "micro %d logits", s->micro);
     int64_t chunks = (N * c->vocab_size + (1 << 24) - 1) >> 24;
     for (int64_t i = 0; i < chunks; i++)
-        op(s, "head_loss", 6 * n * (double)(c->vocab_size * c->word_embed_proj_dim) / (double)chunks, s->x, R, embed, R, logits, W, loss, i ? U : W, s->g[0],
-           i ? U : a, dy, i ? U : W, -1);
+        op(s, "head_loss", 6 * n * (double)(c->vocab_size * c->word_embed_proj_dim) / (double)chunks, s->x, R, embed, R, logits, W, loss,
+           i ? U : W, s->g[0], i ? U : a, dy, i ? U : W, -1);
     for (int l = (int)L - 1; l >= 0; l--) backward(s, l, n, attention, &dy);
     op(s, "embed_grad", 0, ids, R, dy, R, s->g[0], U, s->g[1], a, -1);
 }
@@ -176,8 +183,8 @@ static void tell_about(cst_trace *t, const cst_args *a, const cst_session_option
     char micros[40] = "", placement[40] = "";
     if (o->accum > 1) snprintf(micros, sizeof micros, ", %d micro-batches", o->accum);
     if (o->placement != CST_PLACEMENT_AUTO) snprintf(placement, sizeof placement, ", placement %s", cst_placement_name(o->placement));
-    snprintf(t->about, sizeof t->about, "%.120s, batch %lld x %lld%s%s%s", slash && slash[1] ? slash + 1 : name, (long long)o->batch, (long long)o->seq, micros,
-             o->recompute == CST_RECOMPUTE_LAYER ? ", recompute layer" : "", placement);
+    snprintf(t->about, sizeof t->about, "%.120s, batch %lld x %lld%s%s%s", slash && slash[1] ? slash + 1 : name, (long long)o->batch,
+             (long long)o->seq, micros, o->recompute == CST_RECOMPUTE_LAYER ? ", recompute layer" : "", placement);
 }
 
 static cst_status from_config(cst_trace **out, const cst_args *a)
@@ -187,7 +194,8 @@ static cst_status from_config(cst_trace **out, const cst_args *a)
     CST_TRY(cst_config_from(&c, a));
     CST_TRY(cst_session_options_from(&o, a, &c));
     if (o.seq > c.max_position_embeddings)
-        return cst_fail(CST_USAGE, "--seq %lld: the model has positions for %lld tokens", (long long)o.seq, (long long)c.max_position_embeddings);
+        return cst_fail(CST_USAGE, "--seq %lld: the model has positions for %lld tokens", (long long)o.seq,
+                        (long long)c.max_position_embeddings);
     CST_TRY(sketched(out, &o));
     tell_about(*out, a, &o);
     return CST_OK;
@@ -195,11 +203,13 @@ static cst_status from_config(cst_trace **out, const cst_args *a)
 
 cst_status cst_trace_from(cst_trace **out, const cst_args *a)
 {
-    if (a->command & IN_TRACED && !a->operand) return cst_fail(CST_USAGE, "castor %s needs a FILE, as castor trace record writes it", a->command_name);
+    if (a->command & IN_TRACED && !a->operand)
+        return cst_fail(CST_USAGE, "castor %s needs a FILE, as castor trace record writes it", a->command_name);
     const char *file = a->operand ? a->operand : a->text[CST_OPTION_TRACE], *rates = a->text[CST_OPTION_RATES];
     cst_trace *t;
     int computing = 0;
-    if (file && a->text[CST_OPTION_CONFIG]) return cst_fail(CST_USAGE, "--trace and --config exclude each other: a trace is of one configuration");
+    if (file && a->text[CST_OPTION_CONFIG])
+        return cst_fail(CST_USAGE, "--trace and --config exclude each other: a trace is of one configuration");
     CST_TRY(file ? cst_trace_load(&t, file) : from_config(&t, a));
     cst_status st = rates ? cst_rates_load(&t->rates, rates, &computing) : CST_OK;
     for (int k = 0; computing && k < t->moments; k++) t->moment[k].seconds = -1;
@@ -232,7 +242,8 @@ cst_status cst_trace_plan(cst_plan **p, cst_timeline **l, const cst_trace *t, ui
     cst_plan *plan = NULL;
     CST_TRY(cst_trace_extremes(&least, &resident, t));
     if (budget < least)
-        return cst_fail(CST_OVER_BUDGET, "%s of device memory are too little for this step: the smallest --device-mem that works is %llu (%s)",
+        return cst_fail(CST_OVER_BUDGET,
+                        "%s of device memory are too little for this step: the smallest --device-mem that works is %llu (%s)",
                         cst_bytes_text(a, (double)budget), (unsigned long long)least, cst_bytes_text(b, (double)least));
     CST_TRY(cst_plan_make(&plan, t, budget - t->scratch));
     cst_status st = cst_timeline_make(l, plan, t);

@@ -102,24 +102,27 @@ static cst_status count_tensors(view *v)
 static void print_json(const view *v)
 {
     const cst_trace *t = v->t;
-    json_t *j = json_pack("{s:o, s:o, s:i, s:i, s:I, s:I, s:f, s:f, s:i}", "about", cst_json_text(t->about), "device", cst_json_text(t->device), "moments",
-                          t->moments, "tensors", t->tensors, "scratch_bytes", (json_int_t)t->scratch, "alive_peak_bytes", (json_int_t)v->alive_peak,
-                          "flops", v->flops, "seconds", v->seconds, "measured_moments", v->measured);
+    json_t *j =
+        json_pack("{s:o, s:o, s:i, s:i, s:I, s:I, s:f, s:f, s:i}", "about", cst_json_text(t->about), "device", cst_json_text(t->device),
+                  "moments", t->moments, "tensors", t->tensors, "scratch_bytes", (json_int_t)t->scratch, "alive_peak_bytes",
+                  (json_int_t)v->alive_peak, "flops", v->flops, "seconds", v->seconds, "measured_moments", v->measured);
     json_t *classes = json_object(), *ops = json_array(), *moments = json_array(), *tensors = json_array();
     for (int c = 0; c < CST_CLASS_COUNT; c++)
-        json_object_set_new(classes, cst_class_name((cst_class)c), json_pack("{s:i, s:I, s:I, s:I}", "tensors", v->count[c], "bytes", (json_int_t)v->total[c],
-                            "persistent_bytes", (json_int_t)v->persistent[c], "alive_peak_bytes", (json_int_t)v->peak[c]));
+        json_object_set_new(classes, cst_class_name((cst_class)c),
+                            json_pack("{s:i, s:I, s:I, s:I}", "tensors", v->count[c], "bytes", (json_int_t)v->total[c], "persistent_bytes",
+                                      (json_int_t)v->persistent[c], "alive_peak_bytes", (json_int_t)v->peak[c]));
     for (int i = 0; i < v->kinds; i++)
         json_array_append_new(ops, json_pack("{s:o, s:i, s:f, s:f}", "op", cst_json_text(v->kind[i].op), "count", v->kind[i].count, "flops",
                                              v->kind[i].flops, "seconds", v->kind[i].seconds));
     for (int i = 0; i < t->moments && i < ROWS; i++)
-        json_array_append_new(moments, json_pack("{s:i, s:o, s:I, s:I}", "moment", v->at[i].moment, "op", cst_json_text(t->moment[v->at[i].moment].op),
-                                                 "used_bytes", (json_int_t)v->at[i].used, "alive_bytes", (json_int_t)v->at[i].alive));
+        json_array_append_new(moments, json_pack("{s:i, s:o, s:I, s:I}", "moment", v->at[i].moment, "op",
+                                                 cst_json_text(t->moment[v->at[i].moment].op), "used_bytes", (json_int_t)v->at[i].used,
+                                                 "alive_bytes", (json_int_t)v->at[i].alive));
     for (int i = 0; i < t->tensors && i < ROWS; i++) {
         const cst_trace_tensor *x = &t->tensor[v->big[i]];
-        json_array_append_new(tensors, json_pack("{s:i, s:o, s:s, s:I, s:b, s:b, s:i}", "tensor", v->big[i], "name", cst_json_text(x->name), "class",
-                                                 cst_class_name((cst_class)x->cls), "bytes", (json_int_t)x->bytes, "persistent", x->persistent,
-                                                 "fixed", x->fixed, "uses", v->uses[v->big[i]]));
+        json_array_append_new(tensors, json_pack("{s:i, s:o, s:s, s:I, s:b, s:b, s:i}", "tensor", v->big[i], "name", cst_json_text(x->name),
+                                                 "class", cst_class_name((cst_class)x->cls), "bytes", (json_int_t)x->bytes, "persistent",
+                                                 x->persistent, "fixed", x->fixed, "uses", v->uses[v->big[i]]));
     }
     json_object_set_new(j, "classes", classes);
     json_object_set_new(j, "operators", ops);
@@ -136,13 +139,14 @@ static void print_head(const view *v)
     const cst_rates *r = &t->rates;
     char a[32], b[32], c[32], d[32];
     printf("%s%s%s\n", *t->about ? t->about : "a step", *t->device ? ", on " : "", t->device);
-    printf("  %d operators, %d tensors, %s; %s, %d of %d operators measured\n", t->moments, t->tensors, cst_thousands_text(a, v->flops, "FLOP"),
-           cst_seconds_text(b, v->seconds), v->measured, t->moments);
-    printf("  rates: up %s, down %s (%.0f %% of them at once), memory %s, ", cst_thousands_text(a, r->up, "B/s"), cst_thousands_text(b, r->down, "B/s"),
-           100 * r->both, cst_thousands_text(c, r->memory, "B/s"));
+    printf("  %d operators, %d tensors, %s; %s, %d of %d operators measured\n", t->moments, t->tensors,
+           cst_thousands_text(a, v->flops, "FLOP"), cst_seconds_text(b, v->seconds), v->measured, t->moments);
+    printf("  rates: up %s, down %s (%.0f %% of them at once), memory %s, ", cst_thousands_text(a, r->up, "B/s"),
+           cst_thousands_text(b, r->down, "B/s"), 100 * r->both, cst_thousands_text(c, r->memory, "B/s"));
     printf("%s, %s a launch\n", cst_thousands_text(a, r->flops, "FLOP/s"), cst_seconds_text(b, r->launch));
-    printf("  alive at once %s, of that %s scratch; no buffer is larger than %s\n\n", cst_bytes_text(a, (double)(v->alive_peak + t->scratch)),
-           cst_bytes_text(b, (double)t->scratch), cst_bytes_text(d, (double)t->max_slab));
+    printf("  alive at once %s, of that %s scratch; no buffer is larger than %s\n\n",
+           cst_bytes_text(a, (double)(v->alive_peak + t->scratch)), cst_bytes_text(b, (double)t->scratch),
+           cst_bytes_text(d, (double)t->max_slab));
 }
 
 static void print_text(const view *v)
@@ -158,7 +162,8 @@ static void print_text(const view *v)
     printf("\n  %-24s %8s %10s %8s %14s\n", "operator", "times", "in all", "", "FLOP");
     for (int i = 0; i < v->kinds && i < 2 * ROWS; i++)
         printf("  %-24s %8d %10s %7.1f%% %14s\n", v->kind[i].op, v->kind[i].count, cst_seconds_text(a, v->kind[i].seconds),
-               v->seconds > 0 ? 100 * v->kind[i].seconds / v->seconds : 0, v->kind[i].flops > 0 ? cst_thousands_text(b, v->kind[i].flops, "FLOP") : "-");
+               v->seconds > 0 ? 100 * v->kind[i].seconds / v->seconds : 0,
+               v->kind[i].flops > 0 ? cst_thousands_text(b, v->kind[i].flops, "FLOP") : "-");
     if (v->kinds > 2 * ROWS) printf("  and %d more\n", v->kinds - 2 * ROWS);
     printf("\n  %-34s %12s %14s\n", "largest moments", "uses", "alive then");
     for (int i = 0, row = 0, n; i < t->moments && row < ROWS; i += n, row++) { /* neighbours that look alike are one row */
@@ -171,7 +176,8 @@ static void print_text(const view *v)
     printf("\n  %-48s %-12s %12s %6s\n", "largest tensors", "class", "bytes", "uses");
     for (int i = 0; i < t->tensors && i < ROWS; i++) {
         const cst_trace_tensor *x = &t->tensor[v->big[i]];
-        printf("  %-48s %-12s %12s %6d\n", x->name, cst_class_name((cst_class)x->cls), cst_bytes_text(a, (double)x->bytes), v->uses[v->big[i]]);
+        printf("  %-48s %-12s %12s %6d\n", x->name, cst_class_name((cst_class)x->cls), cst_bytes_text(a, (double)x->bytes),
+               v->uses[v->big[i]]);
     }
 }
 

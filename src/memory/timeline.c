@@ -120,7 +120,8 @@ static cst_status act(play *y, const cst_plan_action *a, int round)
     const cst_trace_tensor *x = &y->t->tensor[a->tensor];
     state *s = &y->state[a->tensor];
     if ((a->kind == CST_PLAN_PLACE || a->kind == CST_PLAN_UPLOAD) == (s->slab >= 0))
-        return cst_fail(CST_STATE, "timeline: moment %d: %s %s: it is %s", a->moment, cst_plan_kind_name(a->kind), x->name, s->slab < 0 ? "away" : "there");
+        return cst_fail(CST_STATE, "timeline: moment %d: %s %s: it is %s", a->moment, cst_plan_kind_name(a->kind), x->name,
+                        s->slab < 0 ? "away" : "there");
     switch (a->kind) {
     case CST_PLAN_PLACE:
         take(y, s, a->slab, a->offset, a->offset + x->bytes);

@@ -28,8 +28,9 @@ static const struct rate {
     size_t at;
     double least, most;
 } rates[] = {
-    {"up", offsetof(cst_rates, up), 1, 1e18},         {"down", offsetof(cst_rates, down), 1, 1e18},   {"both", offsetof(cst_rates, both), 0.01, 1},
-    {"memory", offsetof(cst_rates, memory), 1, 1e18}, {"flops", offsetof(cst_rates, flops), 1, 1e24}, {"launch", offsetof(cst_rates, launch), 1e-12, 1e3},
+    {"up", offsetof(cst_rates, up), 1, 1e18},       {"down", offsetof(cst_rates, down), 1, 1e18},
+    {"both", offsetof(cst_rates, both), 0.01, 1},   {"memory", offsetof(cst_rates, memory), 1, 1e18},
+    {"flops", offsetof(cst_rates, flops), 1, 1e24}, {"launch", offsetof(cst_rates, launch), 1e-12, 1e3},
 };
 #define RATES (sizeof rates / sizeof *rates)
 
@@ -44,13 +45,15 @@ static cst_status check_ranges(const cst_trace *t)
     cst_rates r = t->rates;
     for (size_t i = 0; i < RATES; i++)
         if (!(*rate_at(&r, i) >= rates[i].least && *rate_at(&r, i) <= rates[i].most))
-            return cst_fail(CST_INPUT, "\"rates\": \"%s\" is %g; allowed: %g to %g", rates[i].name, *rate_at(&r, i), rates[i].least, rates[i].most);
+            return cst_fail(CST_INPUT, "\"rates\": \"%s\" is %g; allowed: %g to %g", rates[i].name, *rate_at(&r, i), rates[i].least,
+                            rates[i].most);
     if (t->align > MOST_ALIGN || t->max_slab > MOST_BYTES || t->scratch > MOST_BYTES)
         return cst_fail(CST_INPUT, "\"align\", \"max_slab\" or \"scratch\" is too large; allowed: 2^30, 2^48, 2^48");
     if (t->tensors > MOST_TENSORS) return cst_fail(CST_INPUT, "\"tensors\": %d are too many; allowed: %d", t->tensors, MOST_TENSORS);
     if (t->moments > MOST_MOMENTS) return cst_fail(CST_INPUT, "\"moments\": %d are too many; allowed: %d", t->moments, MOST_MOMENTS);
     for (int i = 0; i < t->tensors; i++)
-        if ((unsigned)t->tensor[i].cls >= CST_CLASS_COUNT) return cst_fail(CST_INPUT, "\"tensors\"[%d]: there is no class %d", i, t->tensor[i].cls);
+        if ((unsigned)t->tensor[i].cls >= CST_CLASS_COUNT)
+            return cst_fail(CST_INPUT, "\"tensors\"[%d]: there is no class %d", i, t->tensor[i].cls);
     for (int i = 0; i < t->moments; i++) {
         const cst_trace_moment *m = &t->moment[i];
         if (!(m->flops >= 0 && m->flops <= 1e24)) return cst_fail(CST_INPUT, "\"moments\"[%d]: %g FLOP; allowed: 0 to 1e24", i, m->flops);
@@ -73,8 +76,8 @@ static void put_tensor(FILE *f, const cst_trace_tensor *x)
 {
     fputs("{\"name\":", f);
     put(f, cst_json_text(x->name));
-    fprintf(f, ",\"class\":\"%s\",\"bytes\":%" PRIu64 ",\"persistent\":%s,\"fixed\":%s}", classes[x->cls], x->bytes, x->persistent ? "true" : "false",
-            x->fixed ? "true" : "false");
+    fprintf(f, ",\"class\":\"%s\",\"bytes\":%" PRIu64 ",\"persistent\":%s,\"fixed\":%s}", classes[x->cls], x->bytes,
+            x->persistent ? "true" : "false", x->fixed ? "true" : "false");
 }
 
 static void put_moment(FILE *f, const cst_trace *t, const cst_trace_moment *m)
@@ -98,7 +101,8 @@ static void put_trace(FILE *f, const cst_trace *t)
     put(f, cst_json_text(t->device));
     fputs(",\n\"about\": ", f);
     put(f, cst_json_text(t->about));
-    fprintf(f, ",\n\"align\": %" PRIu64 ",\n\"max_slab\": %" PRIu64 ",\n\"scratch\": %" PRIu64 ",\n\"rates\": {", t->align, t->max_slab, t->scratch);
+    fprintf(f, ",\n\"align\": %" PRIu64 ",\n\"max_slab\": %" PRIu64 ",\n\"scratch\": %" PRIu64 ",\n\"rates\": {", t->align, t->max_slab,
+            t->scratch);
     for (size_t i = 0; i < RATES; i++) {
         fprintf(f, "%s\"%s\": ", i ? ", " : "", rates[i].name);
         put(f, json_real(*rate_at(&r, i)));
@@ -138,7 +142,8 @@ cst_status cst_trace_save(const cst_trace *t, const char *path)
 /* cst_json_* take an absent member for its default; here nearly all must be there. */
 static cst_status need(const json_t *obj, const char *name, const char *where)
 {
-    if (json_is_null(json_object_get(obj, name)) || !json_object_get(obj, name)) return cst_fail(CST_INPUT, "%s: \"%s\" is missing", where, name);
+    if (json_is_null(json_object_get(obj, name)) || !json_object_get(obj, name))
+        return cst_fail(CST_INPUT, "%s: \"%s\" is missing", where, name);
     return CST_OK;
 }
 
@@ -166,7 +171,8 @@ static cst_status get_list(const json_t **v, const json_t *obj, const char *name
     CST_TRY(need(obj, name, where));
     *v = json_object_get(obj, name);
     if (!json_is_array(*v)) return cst_fail(CST_INPUT, "%s: \"%s\" must be an array", where, name);
-    if (json_array_size(*v) > most) return cst_fail(CST_INPUT, "%s: \"%s\": %zu are too many; allowed: %zu", where, name, json_array_size(*v), most);
+    if (json_array_size(*v) > most)
+        return cst_fail(CST_INPUT, "%s: \"%s\": %zu are too many; allowed: %zu", where, name, json_array_size(*v), most);
     return CST_OK;
 }
 
@@ -194,7 +200,8 @@ static cst_status get_tensor(cst_trace *t, const json_t *j, const char *where)
     CST_TRY(cst_json_string(&word, j, "class", where));
     while (cls < CST_CLASS_COUNT && strcmp(word, classes[cls])) cls++;
     if (cls == CST_CLASS_COUNT)
-        return cst_fail(CST_INPUT, "%s: \"class\" is \"%s\"; allowed: parameters, gradients, optimizer, activations, scratch, data", where, word);
+        return cst_fail(CST_INPUT, "%s: \"class\" is \"%s\"; allowed: parameters, gradients, optimizer, activations, scratch, data", where,
+                        word);
     CST_TRY(get_size(&bytes, j, "bytes", 1, MOST_BYTES, where));
     CST_TRY(cst_json_bool(&persistent, j, "persistent", where));
     CST_TRY(cst_json_bool(&fixed, j, "fixed", where));
@@ -209,7 +216,8 @@ static cst_status get_use(cst_trace *t, const json_t *j, int *last, const char *
     int64_t v[3] = {0};
     const int64_t low[3] = {0, CST_READ, 0}, high[3] = {t->tensors - 1, CST_UPDATE, 1};
     static const char *const names[3] = {"tensor", "access", "held"};
-    if (!json_is_array(j) || json_array_size(j) != 3) return cst_fail(CST_INPUT, "%s: a use must be an array [tensor, access, held]", where);
+    if (!json_is_array(j) || json_array_size(j) != 3)
+        return cst_fail(CST_INPUT, "%s: a use must be an array [tensor, access, held]", where);
     for (size_t i = 0; i < 3; i++) {
         const json_t *x = json_array_get(j, i);
         v[i] = json_integer_value(x);
@@ -223,12 +231,14 @@ static cst_status get_use(cst_trace *t, const json_t *j, int *last, const char *
 
 static cst_status get_moment(cst_trace *t, const json_t *j, int *last, const char *where)
 {
-    const json_t *op = json_array_get(j, 0), *flops = json_array_get(j, 1), *seconds = json_array_get(j, 2), *uses = json_array_get(j, 3), *u;
+    const json_t *op = json_array_get(j, 0), *flops = json_array_get(j, 1), *seconds = json_array_get(j, 2), *uses = json_array_get(j, 3),
+                 *u;
     size_t i;
     if (!json_is_array(j) || json_array_size(j) != 4) return cst_fail(CST_INPUT, "%s must be an array [op, flops, seconds, uses]", where);
     if (!json_is_string(op) || json_string_length(op) >= sizeof t->moment->op)
         return cst_fail(CST_INPUT, "%s: its op must be a string of less than %zu bytes", where, sizeof t->moment->op);
-    if (!json_is_number(flops) || !(json_number_value(flops) >= 0)) return cst_fail(CST_INPUT, "%s: its flops must be a number of 0 or more", where);
+    if (!json_is_number(flops) || !(json_number_value(flops) >= 0))
+        return cst_fail(CST_INPUT, "%s: its flops must be a number of 0 or more", where);
     if (!json_is_null(seconds) && (!json_is_number(seconds) || !(json_number_value(seconds) >= 0)))
         return cst_fail(CST_INPUT, "%s: its seconds must be a number of 0 or more, or null", where);
     if (!json_is_array(uses) || json_array_size(uses) > MOST_USES)

@@ -32,7 +32,8 @@ static void put_names(FILE *f, const cst_trace *t)
 static void put_operator(FILE *f, const cst_trace *t, const cst_span *s)
 {
     const cst_trace_moment *m = &t->moment[s->moment];
-    fprintf(f, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":", COMPUTE, 1e6 * s->begin, 1e6 * (s->end - s->begin));
+    fprintf(f, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":", COMPUTE, 1e6 * s->begin,
+            1e6 * (s->end - s->begin));
     put_text(f, m->op);
     fprintf(f, ",\"args\":{\"moment\":%d,\"flops\":%.6g", s->moment, m->flops);
     if (s->tensor >= 0) {
@@ -45,8 +46,8 @@ static void put_operator(FILE *f, const cst_trace *t, const cst_span *s)
 static void put_transfer(FILE *f, const cst_trace *t, const cst_span *s)
 {
     const cst_trace_tensor *x = &t->tensor[s->tensor];
-    fprintf(f, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":", s->lane == CST_LANE_UP ? UP : DOWN, 1e6 * s->begin,
-            1e6 * (s->end - s->begin));
+    fprintf(f, ",\n{\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,\"name\":", s->lane == CST_LANE_UP ? UP : DOWN,
+            1e6 * s->begin, 1e6 * (s->end - s->begin));
     put_text(f, x->name);
     fprintf(f, ",\"cat\":\"%s\",\"args\":{\"bytes\":%" PRIu64 ",\"moment\":%d}}", cst_class_name((cst_class)x->cls), s->bytes, s->moment);
 }
@@ -55,7 +56,8 @@ static void put_transfer(FILE *f, const cst_trace *t, const cst_span *s)
 static void put_action(FILE *f, const cst_trace *t, const cst_timeline *l, const cst_plan_action *a)
 {
     double at = a->moment < t->moments ? l->span[l->first[CST_LANE_COMPUTE] + a->moment].begin : l->seconds;
-    fprintf(f, ",\n{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"name\":\"%s\",\"args\":{\"tensor\":", HOST, 1e6 * at, cst_plan_kind_name(a->kind));
+    fprintf(f, ",\n{\"ph\":\"i\",\"s\":\"t\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"name\":\"%s\",\"args\":{\"tensor\":", HOST, 1e6 * at,
+            cst_plan_kind_name(a->kind));
     put_text(f, t->tensor[a->tensor].name);
     fprintf(f, ",\"bytes\":%" PRIu64 ",\"moves\":%s}}", t->tensor[a->tensor].bytes, a->moves ? "true" : "false");
 }

@@ -33,7 +33,8 @@ typedef struct page {
 
 static const char style[] =
     ":root{--c0:#1f6fd0;--c1:#d0680a;--c2:#7b4fc4;--c3:#1b8a52;--c4:#6b7785;--c5:#b3267d;--wait:#c22a1e;--op:#46515e}\n"
-    "@media(prefers-color-scheme:dark){:root{--c0:#5ea6fb;--c1:#f59a45;--c2:#b394f7;--c3:#4cc285;--c4:#93a0b0;--c5:#f57fbc;--wait:#ff7b6b;--op:#aeb9c6}}\n"
+    "@media(prefers-color-scheme:dark){:root{--c0:#5ea6fb;--c1:#f59a45;--c2:#b394f7;--c3:#4cc285;--c4:#93a0b0;--c5:#f57fbc;"
+    "--wait:#ff7b6b;--op:#aeb9c6}}\n"
     "p.say{max-width:62rem;margin:0 0 1.2rem}\n"
     ".key.k::before{height:.75em;width:.75em;border-radius:.15em;vertical-align:-.05em;background:var(--k)}\n"
     "figure.wide{padding-bottom:.2rem}figure.wide figcaption b{flex:1 0 100%}\n"
@@ -43,14 +44,16 @@ static const char style[] =
     ".plot.lane{height:1.35rem;margin:0 0 .35rem 5.2rem;background:var(--paper);border-radius:.2rem}\n"
     ".plot.lane path{stroke:none}.plot.lane .y{bottom:50%;margin-bottom:-.5em}.plot.lane.last{margin-bottom:2.9rem}\n"
     ".plot.lane.last .xname{right:0;top:100%;margin-top:1.75rem}\n"
-    ".tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:0 2.5rem}.tables>div{min-width:0;overflow-x:auto}\n"
+    ".tables{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:0 "
+    "2.5rem}.tables>div{min-width:0;overflow-x:auto}\n"
     ".list{overflow-wrap:break-word}.list th,.list td{width:auto;padding-right:1.1rem;overflow-wrap:inherit}.list th{white-space:nowrap}\n"
     ".list .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".list td:last-child,.list th:last-child{padding-right:0}\n"
     ".list td.w{position:relative;padding-left:1.2em;overflow-wrap:anywhere}.list th.w{padding-left:1.2em}\n"
     ".dot{position:absolute;left:0;top:.75em;width:.7em;height:.7em;border-radius:.15em;background:var(--k)}\n"
     ".bar{display:block;height:.3em;min-width:1px;border-radius:.15em;background:var(--op);margin-top:.2em}.none{padding:.3rem 0}\n"
-    "@media(max-width:34rem){.plot.mem,.plot.lane{margin-left:4.5rem}.plot.mem{height:14rem}.list{font-size:.82rem}.list .s{display:none}.list th,.list td{padding-right:.6rem}}\n";
+    "@media(max-width:34rem){.plot.mem,.plot.lane{margin-left:4.5rem}.plot.mem{height:14rem}.list{font-size:.82rem}.list "
+    ".s{display:none}.list th,.list td{padding-right:.6rem}}\n";
 
 /* "4.00 GiB", "12.5 MiB", "128 KiB" */
 static const char *bytes_text(char buf[48], double bytes)
@@ -94,7 +97,8 @@ static void count(page *g)
             if (bytes_of(g, &g->level[i], c) > g->peak[c]) g->peak[c] = bytes_of(g, &g->level[i], c);
         if (g->level[i].sum + g->t->scratch > g->most) g->most = g->level[i].sum + g->t->scratch;
     }
-    for (int i = g->l->first[CST_LANE_ROOM]; i < g->l->first[CST_LANE_ROOM + 1]; i++) g->present[g->l->span[i].tensor] += g->l->span[i].end - g->l->span[i].begin;
+    for (int i = g->l->first[CST_LANE_ROOM]; i < g->l->first[CST_LANE_ROOM + 1]; i++)
+        g->present[g->l->span[i].tensor] += g->l->span[i].end - g->l->span[i].begin;
     for (int i = 0; i < g->p->actions; i++) {
         const cst_plan_action *a = &g->p->action[i];
         if (a->moves) *(a->kind == CST_PLAN_UPLOAD ? &g->up[a->tensor] : &g->down[a->tensor]) += g->t->tensor[a->tensor].bytes;
@@ -111,9 +115,12 @@ static void tile(FILE *f, const char *name, const char *value)
 static void write_head(const page *g)
 {
     FILE *f = g->f;
-    fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-               "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Castor: device memory of a step</title>\n<style>\n%s%s</style>\n"
-               "</head>\n<body>\n<h1>Device memory of a training step</h1>\n<p class=\"sub\">", cst_page_style, style);
+    fprintf(f,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+            "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Castor: device memory of a "
+            "step</title>\n<style>\n%s%s</style>\n"
+            "</head>\n<body>\n<h1>Device memory of a training step</h1>\n<p class=\"sub\">",
+            cst_page_style, style);
     cst_html_text(f, g->t->about);
     fputs(*g->t->about && *g->t->device ? ", on " : "", f);
     cst_html_text(f, g->t->device);
@@ -142,18 +149,21 @@ static void write_words(const page *g, uint64_t resident)
     char a[48], b[48], d[48], e[48];
     const char *limit = cst_timeline_limit(g->l);
     double s = g->l->seconds > 0 ? g->l->seconds : 1;
-    fprintf(g->f, "<p class=\"say\">The budget is %.0f %% of the %s within which nothing would ever move. ", 100 * (double)g->budget / (double)resident,
-            bytes_text(a, (double)resident));
+    fprintf(g->f, "<p class=\"say\">The budget is %.0f %% of the %s within which nothing would ever move. ",
+            100 * (double)g->budget / (double)resident, bytes_text(a, (double)resident));
     if (g->p->up_count + g->p->down_count)
-        fprintf(g->f, "In each step %s tensors go up and %s come down, %s in all; the upload queue is busy for %.0f %% of the time, the download queue for %.0f %%. ",
-                cst_number_text(d, (double)g->p->up_count), cst_number_text(e, (double)g->p->down_count), bytes_text(b, (double)(g->p->up_bytes + g->p->down_bytes)),
-                100 * g->l->busy[CST_LANE_UP] / s, 100 * g->l->busy[CST_LANE_DOWN] / s);
+        fprintf(g->f,
+                "In each step %s tensors go up and %s come down, %s in all; the upload queue is busy for %.0f %% of the time, the download "
+                "queue for %.0f %%. ",
+                cst_number_text(d, (double)g->p->up_count), cst_number_text(e, (double)g->p->down_count),
+                bytes_text(b, (double)(g->p->up_bytes + g->p->down_bytes)), 100 * g->l->busy[CST_LANE_UP] / s,
+                100 * g->l->busy[CST_LANE_DOWN] / s);
     else fputs("Nothing moves. ", g->f);
     if (*limit == 'c') fprintf(g->f, "Operators alone set the pace%s.", g->p->up_count ? ": transfers hide behind them" : "");
     else if (*limit == 'r') fputs("Room sets the pace: transfers can\u2019t begin in time, because their place is still taken.", g->f);
     else
-        fprintf(g->f, "%s set the pace: one is under way during %.0f %% of the time that operators wait.", *limit == 'u' ? "Uploads" : "Downloads",
-                100 * g->l->stall_with[*limit == 'u' ? CST_LANE_UP : CST_LANE_DOWN] / g->l->stall);
+        fprintf(g->f, "%s set the pace: one is under way during %.0f %% of the time that operators wait.",
+                *limit == 'u' ? "Uploads" : "Downloads", 100 * g->l->stall_with[*limit == 'u' ? CST_LANE_UP : CST_LANE_DOWN] / g->l->stall);
     fputs("</p>\n", g->f);
 }
 
@@ -204,9 +214,13 @@ static void write_memory(const page *g)
     fprintf(f, "<figure class=\"wide\">\n<figcaption><b>Device memory in one step, %s</b>", g->unit_name);
     for (int c = 0; c < CST_CLASS_COUNT; c++)
         if (g->peak[c])
-            fprintf(f, " <span class=\"key k\" style=\"--k:var(--c%d)\">%s, up to %s</span>", c, cst_class_name((cst_class)c), bytes_text(a, (double)g->peak[c]));
-    fprintf(f, "</figcaption>\n<div class=\"plot mem\">\n<svg viewBox=\"0 0 %g %g\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"Device memory by class of "
-               "tensor over one step\">\n<path class=\"grid\" d=\"", WIDTH, HEIGHT);
+            fprintf(f, " <span class=\"key k\" style=\"--k:var(--c%d)\">%s, up to %s</span>", c, cst_class_name((cst_class)c),
+                    bytes_text(a, (double)g->peak[c]));
+    fprintf(f,
+            "</figcaption>\n<div class=\"plot mem\">\n<svg viewBox=\"0 0 %g %g\" preserveAspectRatio=\"none\" role=\"img\" "
+            "aria-label=\"Device memory by class of "
+            "tensor over one step\">\n<path class=\"grid\" d=\"",
+            WIDTH, HEIGHT);
     int ticks = (int)(g->top / g->tick + 0.5);
     for (int i = 0; i <= ticks; i++) fprintf(f, "M0 %.1fH%g", HEIGHT * (1 - (double)i / ticks), WIDTH);
     fputs("\"/>\n", f);
@@ -214,7 +228,8 @@ static void write_memory(const page *g)
         if (g->peak[c]) write_area(g, c, column);
     if (cap) fprintf(f, "<path class=\"cap\" d=\"M0 %.1fH%g\"/>\n", y_of(g, (double)g->budget), WIDTH);
     fputs("</svg>\n", f);
-    for (int i = 0; i <= ticks; i++) fprintf(f, "<span class=\"y\" style=\"bottom:%.2f%%\">%s</span>\n", 100.0 * i / ticks, cst_number_text(a, i * g->tick));
+    for (int i = 0; i <= ticks; i++)
+        fprintf(f, "<span class=\"y\" style=\"bottom:%.2f%%\">%s</span>\n", 100.0 * i / ticks, cst_number_text(a, i * g->tick));
     if (cap)
         fprintf(f, "<span class=\"capname\" style=\"bottom:%.2f%%\">budget %s</span>\n", 100 - 100 * y_of(g, (double)g->budget) / HEIGHT,
                 bytes_text(a, (double)g->budget));
@@ -225,8 +240,10 @@ static void write_memory(const page *g)
 
 static void lane_begin(const page *g, const char *name, const char *more)
 {
-    fprintf(g->f, "<div class=\"plot lane%s\">\n<svg viewBox=\"0 0 %g 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s over one step\">\n", more,
-            WIDTH, name);
+    fprintf(g->f,
+            "<div class=\"plot lane%s\">\n<svg viewBox=\"0 0 %g 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"%s over one "
+            "step\">\n",
+            more, WIDTH, name);
 }
 
 static void lane_end(const page *g, const char *name)
@@ -359,8 +376,10 @@ static void write_tensors(page *g)
     char a[48], b[48], c[48];
     for (int i = 0; i < g->t->tensors; i++) g->order[i] = i;
     qsort_r(g->order, (size_t)g->t->tensors, sizeof *g->order, by_bytes, g);
-    fputs("<h2>Largest tensors</h2>\n<table class=\"list\"><tr><th class=\"w\">tensor</th><th class=\"n\">size</th><th class=\"n s\">on device</th><th class=\"n\">up</th>"
-          "<th class=\"n\">down</th></tr>\n", g->f);
+    fputs("<h2>Largest tensors</h2>\n<table class=\"list\"><tr><th class=\"w\">tensor</th><th class=\"n\">size</th><th class=\"n s\">on "
+          "device</th><th class=\"n\">up</th>"
+          "<th class=\"n\">down</th></tr>\n",
+          g->f);
     for (int i = 0; i < g->t->tensors && i < ROWS; i++) {
         int id = g->order[i];
         fputs("<tr>", g->f);
@@ -375,16 +394,21 @@ static void write_tensors(page *g)
 static void write_classes(const page *g)
 {
     char a[48], b[48], c[48], d[48];
-    fputs("<h2>Classes</h2>\n<table class=\"list\"><tr><th class=\"w\">class</th><th class=\"n s\">tensors</th><th class=\"n\">most on device</th><th class=\"n\">up</th>"
-          "<th class=\"n\">down</th></tr>\n", g->f);
+    fputs("<h2>Classes</h2>\n<table class=\"list\"><tr><th class=\"w\">class</th><th class=\"n s\">tensors</th><th class=\"n\">most on "
+          "device</th><th class=\"n\">up</th>"
+          "<th class=\"n\">down</th></tr>\n",
+          g->f);
     for (int k = 0; k < CST_CLASS_COUNT; k++) {
         uint64_t up = 0, down = 0;
         int n = 0;
         for (int i = 0; i < g->t->tensors; i++)
             if (g->t->tensor[i].cls == k) n++, up += g->up[i], down += g->down[i];
         if (!g->peak[k] && !n) continue;
-        fprintf(g->f, "<tr><td class=\"w\"><span class=\"dot\" style=\"--k:var(--c%d)\"></span>%s</td><td class=\"n s\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td>"
-                      "<td class=\"n\">%s</td></tr>\n", k, cst_class_name((cst_class)k), cst_number_text(d, n), bytes_text(a, (double)g->peak[k]),
+        fprintf(g->f,
+                "<tr><td class=\"w\"><span class=\"dot\" style=\"--k:var(--c%d)\"></span>%s</td><td class=\"n s\">%s</td><td "
+                "class=\"n\">%s</td><td class=\"n\">%s</td>"
+                "<td class=\"n\">%s</td></tr>\n",
+                k, cst_class_name((cst_class)k), cst_number_text(d, n), bytes_text(a, (double)g->peak[k]),
                 up ? bytes_text(b, (double)up) : "\u2013", down ? bytes_text(c, (double)down) : "\u2013");
     }
     fputs("</table>\n", g->f);
@@ -393,14 +417,18 @@ static void write_classes(const page *g)
 static void write_operator_kinds(const page *g)
 {
     char a[48], b[48];
-    fputs("<h2>Operators</h2>\n<table class=\"list\"><tr><th>operator</th><th class=\"n\">times</th><th class=\"n\">in all</th><th class=\"n\">share</th></tr>\n", g->f);
+    fputs("<h2>Operators</h2>\n<table class=\"list\"><tr><th>operator</th><th class=\"n\">times</th><th class=\"n\">in all</th><th "
+          "class=\"n\">share</th></tr>\n",
+          g->f);
     for (int i = 0; i < g->kinds && i < 2 * ROWS; i++) {
         const cst_trace_kind *k = &g->kind[i];
         double share = g->l->busy[CST_LANE_COMPUTE] > 0 ? 100 * k->seconds / g->l->busy[CST_LANE_COMPUTE] : 0;
         fputs("<tr><td>", g->f);
         cst_html_text(g->f, k->op);
-        fprintf(g->f, "<span class=\"bar\" style=\"width:%.1f%%\"></span></td><td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%.1f %%</td></tr>\n", share,
-                cst_number_text(a, k->count), time_text(b, k->seconds), share);
+        fprintf(g->f,
+                "<span class=\"bar\" style=\"width:%.1f%%\"></span></td><td class=\"n\">%s</td><td class=\"n\">%s</td><td class=\"n\">%.1f "
+                "%%</td></tr>\n",
+                share, cst_number_text(a, k->count), time_text(b, k->seconds), share);
     }
     fputs("</table>\n", g->f);
 }
