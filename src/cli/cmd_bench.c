@@ -10,8 +10,8 @@
 #include "device/program.h"
 #include "memory/launch.h"
 
-/* One whole step, waited for. */
-static cst_status one_step(cst_session *s, int32_t *ids, int64_t t)
+/* One whole step; *loss has arrived when *done is. */
+static cst_status one_step(cst_session *s, int32_t *ids, int64_t t, float *loss, cl_event *done)
 {
     int64_t n = s->o.batch * s->o.seq;
     CST_TRY(cst_session_begin(s));
@@ -23,7 +23,46 @@ static cst_status one_step(cst_session *s, int32_t *ids, int64_t t)
         CST_TRY(cst_session_micro(s, index));
     }
     CST_TRY(cst_optim_step(s->optim, 1e-5, t + 1));
-    return cst_mem_finish(s->mem);
+    return cst_tensor_read_async(s->losses, 0, loss, sizeof *loss, done);
+}
+
+/* Steps as training runs them: one is enqueued while the one before it is computed. ms[t]: from the end of step t - 1 to
+ * that of step t. */
+static cst_status run_steps(cst_session *s, int32_t *ids, double *ms, int64_t warm, int64_t steps, int quiet)
+{
+    float loss[2];
+    cl_event done[2] = {NULL, NULL};
+    double last = cst_now();
+    cst_status st = CST_OK;
+    for (int64_t t = 0; t <= warm + steps && st == CST_OK; t++) {
+        char line[80];
+        snprintf(line, sizeof line, "step %lld of %lld%s", (long long)(t + 1), (long long)(warm + steps), t < warm ? " (warm-up)" : "");
+        if (!quiet && t < warm + steps) cst_status_line(line);
+        if (t < warm + steps) CST_GO(one_step(s, ids, t, &loss[t % 2], &done[t % 2]), out);
+        if (t < warm) CST_GO(cst_mem_wait(&done[t % 2]), out);
+        if (t < warm) last = cst_now();
+        if (!t || t - 1 < warm) continue;
+        CST_GO(cst_mem_wait(&done[(t - 1) % 2]), out);
+        ms[t - 1 - warm] = (cst_now() - last) * 1e3;
+        last = cst_now();
+        if (cst_interrupted()) st = cst_fail(CST_INTERRUPTED, "bench step");
+    }
+out:
+    for (int i = 0; i < 2; i++) cst_mem_wait(&done[i]);
+    return st;
+}
+
+/* What the plan promised, beside what was measured. */
+static void add_plan(json_t *j, const cst_session *s)
+{
+    const cst_plan *p = cst_mem_plan(s->mem);
+    cst_mem_stats stats;
+    cst_mem_get_stats(s->mem, &stats);
+    if (!p) return;
+    json_object_update_new(j, json_pack("{s:I, s:I, s:f, s:f, s:f, s:i, s:I, s:I, s:I}", "h2d_bytes_step", (json_int_t)p->up_bytes, "d2h_bytes_step",
+                                        (json_int_t)p->down_bytes, "predicted_ms", 1e3 * p->seconds, "compute_ms", 1e3 * p->compute_seconds,
+                                        "stall_ms", 1e3 * p->stall_seconds, "recomputed_layers", s->recompute, "moves", (json_int_t)stats.moves,
+                                        "planned_moves", (json_int_t)stats.planned_moves, "strays", (json_int_t)stats.strays));
 }
 
 typedef struct kernel_row {
@@ -70,6 +109,11 @@ static void print_text(const cst_session *s, json_t *j)
            json_number_value(json_object_get(j, "ms_min")), json_number_value(json_object_get(j, "ms_max")),
            json_number_value(json_object_get(j, "tokens_per_s")), json_number_value(json_object_get(j, "gflops")));
     printf("device memory %s\n", cst_bytes_text(buf, json_number_value(json_object_get(j, "device_peak_bytes"))));
+    if (json_object_get(j, "predicted_ms"))
+        printf("predicted %.2f ms, %.2f of it operators; %.1f MiB up and %.1f MiB down a step, %d layers computed again\n",
+               json_number_value(json_object_get(j, "predicted_ms")), json_number_value(json_object_get(j, "compute_ms")),
+               json_number_value(json_object_get(j, "h2d_bytes_step")) / 1048576, json_number_value(json_object_get(j, "d2h_bytes_step")) / 1048576,
+               (int)json_integer_value(json_object_get(j, "recomputed_layers")));
     json_t *k = json_object_get(j, "kernels"), *row;
     size_t i;
     if (k) printf("%-36s %12s %10s   (matrix products apart)\n", "kernel", "ms a step", "launches");
@@ -102,28 +146,19 @@ cst_status cst_cmd_bench_step(const cst_args *a)
     }
     CST_GO(cst_model_init(s->model, o.seed), out);
     CST_GO(cst_session_start(s), out);
-    for (int64_t t = 0; t < warm + steps; t++) {
-        char line[80];
-        snprintf(line, sizeof line, "step %lld of %lld%s", (long long)(t + 1), (long long)(warm + steps), t < warm ? " (warm-up)" : "");
-        if (!cst_args_flag(a, CST_OPTION_QUIET)) cst_status_line(line);
-        double t0 = cst_now();
-        CST_GO(one_step(s, ids, t), out);
-        if (t >= warm) ms[t - warm] = (cst_now() - t0) * 1e3;
-        if (cst_interrupted()) {
-            st = cst_fail(CST_INTERRUPTED, "bench step");
-            goto out;
-        }
-    }
+    if (s->placement == CST_PLACEMENT_AUTO) warm += 2; /* it is measured in the second and planned for again */
+    CST_GO(run_steps(s, ids, ms, warm, steps, cst_args_flag(a, CST_OPTION_QUIET)), out);
     cst_status_line(NULL);
     cst_timing_from(&time, ms, (int)steps, 1);
     cst_mem_get_stats(s->mem, &stats);
     double tokens = (double)(o.batch * o.seq * o.accum);
     j = json_pack("{s:s, s:s, s:s, s:I, s:I, s:i, s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "device", s->dev->info.name, "driver",
                   s->dev->info.driver, "type", "f32", "batch", (json_int_t)o.batch, "seq", (json_int_t)o.seq, "accum", o.accum, "placement",
-                  cst_placement_name(s->placement), "recompute", o.recompute ? "layer" : "none", "steps", (json_int_t)steps, "ms", time.ms,
+                  cst_placement_name(s->placement), "recompute", cst_recompute_name(o.recompute), "steps", (json_int_t)steps, "ms", time.ms,
                   "ms_min", time.ms_min, "ms_max", time.ms_max, "tokens_per_s", tokens / (time.ms * 1e-3), "gflops",
                   cst_model_flops_per_token(&config, o.seq) * tokens / (time.ms * 1e6), "device_peak_bytes", (json_int_t)stats.reserved_peak,
                   "host_peak_bytes", (json_int_t)stats.host_peak, "h2d_bytes", (json_int_t)stats.h2d_bytes, "d2h_bytes", (json_int_t)stats.d2h_bytes);
+    add_plan(j, s);
     if (o.profile) {
         CST_GO(cst_launch_collect(s->mem), out);
         json_object_set_new(j, "kernels", kernels_json(s, warm + steps));

@@ -76,7 +76,10 @@ static void print_answer(const cst_trace *t, const answer *a, uint64_t least, ui
                100 * a->l->stall_with[CST_LANE_UP] / a->l->stall, 100 * a->l->stall_with[CST_LANE_DOWN] / a->l->stall);
     putchar('\n');
     printf("  smallest budget   %s (--device-mem %llu)\n", cst_bytes_text(x, (double)least), (unsigned long long)least);
-    printf("  nothing moves     from %s on\n\n", cst_bytes_text(x, (double)resident));
+    printf("  nothing moves     from %s on\n", cst_bytes_text(x, (double)resident));
+    printf("  rates             up %s, down %s, ", cst_thousands_text(x, t->rates.up, "B/s"), cst_thousands_text(y, t->rates.down, "B/s"));
+    printf("memory %s, %s%s\n\n", cst_thousands_text(x, t->rates.memory, "B/s"), cst_thousands_text(y, t->rates.flops, "FLOP/s"),
+           *t->device ? "" : "; for a device of your own give --rates or --device");
 }
 
 static void print_table(const answer *table, int n, uint64_t resident)

@@ -88,6 +88,8 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     o->batch = 1;
     o->gemm = (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM);
     if (a->text[CST_OPTION_DEVICE_MEM]) o->device_mem = cst_args_size(a, CST_OPTION_DEVICE_MEM);
+    if (a->text[CST_OPTION_HOST_MEM]) o->host_mem = cst_args_size(a, CST_OPTION_HOST_MEM);
+    if (a->text[CST_OPTION_PINNED_MEM]) o->pinned_mem = cst_args_size(a, CST_OPTION_PINNED_MEM);
     if (a->text[CST_OPTION_HOST_THREADS]) omp_set_num_threads((int)cst_args_int(a, CST_OPTION_HOST_THREADS));
     if (!(a->command & IN_SHAPE)) return CST_OK;
     o->batch = cst_args_int(a, CST_OPTION_BATCH);

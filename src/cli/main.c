@@ -128,7 +128,9 @@ int main(int argc, char **argv)
         cst_args_help(stdout, c->bit);
         return finish(CST_OK);
     }
-    cst_log_set(sink, NULL, cst_args_flag(&a, CST_OPTION_QUIET)     ? CST_LOG_ERROR
+    int quiet = cst_args_flag(&a, CST_OPTION_QUIET) || (c->bit & (IN_PLAN | IN_RECORD) && !cst_args_flag(&a, CST_OPTION_VERBOSE));
+    /* a step that isn't run has nothing to tell of engines and pinned memory */
+    cst_log_set(sink, NULL, quiet                                   ? CST_LOG_ERROR
                             : cst_args_flag(&a, CST_OPTION_VERBOSE) ? CST_LOG_DEBUG
                                                                     : CST_LOG_INFO);
     cst_device_prepare();

@@ -42,6 +42,7 @@ static const struct words {
      "Tells, without any device, whether a step fits a budget of device memory, what moves between host and device in it, how long it would take and "
      "what sets the pace, the smallest budget that works, and the same for a number of other budgets. A budget that is too small is an error that "
      "names the smallest one.\n"
+     "Activations, parameters, gradients and optimizer state all migrate as the plan says: it is --placement auto that is planned. "
      "Times are reckoned from the trace's measured times, or from rates of a device (--rates) where there are none. \"compute\" limits a step "
      "when operators wait for at most 2 % of it; \"uploads\" or \"downloads\", whichever is under way during more of the waiting; \"room\" when "
      "neither is: what is waited for could not begin in time.",

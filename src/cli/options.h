@@ -103,10 +103,15 @@ typedef enum cst_option_kind {
     X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
-    X(RECOMPUTE, "recompute", CHOICE, "none|layer", 0, "none", IN_SHAPE, "keep activations, or compute each layer again in backward") \
-    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_SHAPE,                                                 \
-      "resident: all on the device; static: master weights and optimizer state on the host; auto: what fits")                     \
-    X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_SHAPE,                                              \
+    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
+    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
+      "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
+      "else tensors migrate during the step")                     \
+    X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                       \
+      "most host memory for what isn't on the device (placement auto); default: any")                                             \
+    X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                   \
+      "most of that to register with the driver, which makes transfers fast; default: all")                                       \
+    X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
       "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
     X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \
     X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end, the best model as OUT/best; 0: never")     \
@@ -125,6 +130,8 @@ typedef enum cst_option_kind {
     X(SECONDS, "seconds", INT, "N", 1, "240", IN_TUNE, "time for the search")                                                     \
     X(GEMM, "gemm", CHOICE, "auto|clblast|native", 0, "auto", IN_RUN | IN_MEASURE,                                                \
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
+    X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
+      "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
     X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
     X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \

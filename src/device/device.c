@@ -199,6 +199,21 @@ out:
     return st;
 }
 
+cst_status cst_device_imagine(cst_device **out, uint64_t memory)
+{
+    cst_device *dev = calloc(1, sizeof *dev);
+    if (!dev) return cst_fail(CST_NO_MEMORY, "device");
+    dev->info = (cst_device_info){.type = CL_DEVICE_TYPE_GPU, .mem_bytes = memory, .max_alloc = memory, .local_bytes = 48 << 10, .units = 32,
+                                  .max_group = 256, .align = 256};
+    snprintf(dev->info.name, sizeof dev->info.name, "no device");
+    dev->vec = 4;
+    dev->group = 128;
+    cst_status st = cst_program_table_create(&dev->programs);
+    if (st == CST_OK) *out = dev;
+    else cst_device_close(dev);
+    return st;
+}
+
 void cst_device_close(cst_device *dev)
 {
     if (!dev) return;

@@ -60,6 +60,8 @@ cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n
 
 /* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. */
 cst_status cst_device_open(cst_device **out, const char *spec, int profile);
+/* A GPU that isn't there, with `memory` bytes: enough for a manager that is planning, nothing else. */
+cst_status cst_device_imagine(cst_device **out, uint64_t memory);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
 

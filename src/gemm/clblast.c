@@ -25,6 +25,10 @@ static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, 
     size_t b = use[1].offset / 4 + (size_t)(g->b_at + (g->trans_b ? k0 : k0 * g->ldb));
     size_t c = use[2].offset / 4 + (size_t)g->c_at;
     cl_mem scratch = NULL;
+    if (!dev->context) { /* imagined: what it asks for when both operands must be copied in another order */
+        scratch_bytes = 4 * (M * K + K * N);
+        return cst_mem_scratch(m, scratch_bytes, &scratch);
+    }
     /* The size depends on whether offsets are zero: ask as for a product inside a slab, planned or real. */
     int code = CLBlastSGemmTempBufferSize(CLBlastLayoutRowMajor, ta, tb, M, N, K, 1, lda, 1, ldb, 1, ldc, &dev->compute, &scratch_bytes);
     if (code) return failed(g, code);

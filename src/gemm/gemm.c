@@ -63,6 +63,7 @@ cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *args, const cst_gemm_ch
     int n = 3;
     if (g.bias) use[n++] = (cst_use){(cst_tensor *)g.bias, CST_READ, NULL, 0};
     if (g.residual) use[n++] = (cst_use){(cst_tensor *)g.residual, CST_READ, NULL, 0};
+    cst_mem_work(m, 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)g.batch);
     CST_TRY(cst_mem_acquire(m, "gemm", use, n, NULL, NULL));
     cst_status st = CST_OK;
     g.batch = 1;
@@ -92,6 +93,6 @@ cst_status cst_gemm(cst_mem *m, const cst_gemm_args *args)
     if (!g.ldc) g.ldc = g.n;
     if (!g.ldr) g.ldr = g.n;
     CST_TRY(check(&g));
-    CST_TRY(cst_gemm_choose(&how, cst_mem_device(m), &g, cst_mem_planning(m)));
+    CST_TRY(cst_gemm_choose(&how, cst_mem_device(m), &g, cst_mem_planning(m) && cst_mem_device(m)->context));
     return cst_gemm_run(m, &g, &how);
 }

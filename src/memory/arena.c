@@ -70,6 +70,25 @@ int cst_arena_place(cst_arena *a, size_t bytes, int *slab, size_t *offset)
     return 0;
 }
 
+int cst_arena_place_at(cst_arena *a, size_t bytes, int slab, size_t offset)
+{
+    cst_slab *s = &a->slab[slab];
+    size_t need = cst_arena_round(a, bytes);
+    int h = 0;
+    while (h < s->holes && s->hole[h].offset + s->hole[h].size <= offset) h++;
+    if (h == s->holes || s->hole[h].offset > offset || s->hole[h].offset + s->hole[h].size < offset + need || !make_room(s)) return 0;
+    cst_range left = {s->hole[h].offset, offset - s->hole[h].offset};
+    cst_range right = {offset + need, s->hole[h].offset + s->hole[h].size - offset - need};
+    int n = (left.size > 0) + (right.size > 0);
+    memmove(&s->hole[h + n], &s->hole[h + 1], (size_t)(s->holes - h - 1) * sizeof *s->hole);
+    s->holes += n - 1;
+    if (left.size) s->hole[h] = left;
+    if (right.size) s->hole[h + (left.size > 0)] = right;
+    if (offset + need > s->high) s->high = offset + need;
+    a->used += need;
+    return 1;
+}
+
 void cst_arena_remove(cst_arena *a, size_t bytes, int slab, size_t offset)
 {
     cst_slab *s = &a->slab[slab];

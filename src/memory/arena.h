@@ -35,6 +35,8 @@ void cst_arena_clear(cst_arena *a);
 cst_status cst_arena_add(cst_arena *a, size_t capacity);
 /* Place a block in an existing slab. Returns 1, or 0 when none has room (nothing changed). */
 int cst_arena_place(cst_arena *a, size_t bytes, int *slab, size_t *offset);
+/* Place a block here. 1, or 0 when that isn't free (nothing changed). */
+int cst_arena_place_at(cst_arena *a, size_t bytes, int slab, size_t offset);
 /* Give a block back; `bytes` as it was placed. */
 void cst_arena_remove(cst_arena *a, size_t bytes, int slab, size_t offset);
 /* Cut every slab to its high-water mark. */

@@ -6,7 +6,7 @@
 #include "base/log.h"
 #include "memory/internal.h"
 
-#define MIB ((uint64_t)1 << 20)
+#define MIB CST_MIB
 #define GIB ((uint64_t)1 << 30)
 
 const char *cst_class_name(cst_class c)
@@ -58,9 +58,13 @@ cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget)
     if (!m) return cst_fail(CST_NO_MEMORY, "memory manager");
     m->dev = dev;
     m->stats.budget = budget;
+    m->pinned_limit = UINT64_MAX;
     /* At most 4 GiB a slab: CLBlast's kernels count elements in 32-bit integers. */
     uint64_t slab = dev->info.max_alloc < 4 * GIB ? dev->info.max_alloc : 4 * GIB;
     cst_arena_init(&m->arena, dev->info.align > 256 ? dev->info.align : 256, slab);
+    cst_arena_init(&m->host_arena, 4096, (size_t)1 << 62);
+    m->rates = (cst_rates){.up = 12e9, .down = 12e9, .both = 0.9, .memory = dev->is_cpu ? 20e9 : 500e9, .flops = dev->is_cpu ? 100e9 : 10e12,
+                           .launch = dev->is_cpu ? 20e-6 : 5e-6};
     *out = m;
     return CST_OK;
 }
@@ -82,7 +86,9 @@ static void release_buffers(cst_mem *m)
 cst_status cst_mem_free(cst_mem *m)
 {
     if (!m) return CST_OK;
+    cst_measure_stop(m);
     cst_status st = cst_mem_finish(m);
+    cst_step_clear(m);
     if (st == CST_OK && m->acquired) st = cst_fail(CST_STATE, "%d tensors were acquired and not released", m->acquired);
     if (st == CST_OK && m->first) st = cst_fail(CST_STATE, "tensor %s was not freed", m->first->name);
     for (cst_tensor *t = m->first; t;) { /* companions may own tensors of the list */
@@ -94,6 +100,10 @@ cst_status cst_mem_free(cst_mem *m)
         m->first->pins = 0;
         cst_tensor_free(m->first);
     }
+    cst_fence_clear(m);
+    free(m->held);
+    cst_arena_clear(&m->host_arena);
+    free(m->host_base);
     release_buffers(m);
     while (m->host) cst_host_free(m, m->host->p);
     free(m);
@@ -155,8 +165,7 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
     return CST_OK;
 }
 
-/* A new slab that holds at least `bytes`: a round size where the budget allows. */
-static cst_status grow(cst_mem *m, size_t bytes)
+cst_status cst_mem_grow(cst_mem *m, size_t bytes)
 {
     size_t need = cst_arena_round(&m->arena, bytes), size = need < 32 * MIB ? 32 * MIB : need;
     if (m->planning) size = need > m->arena.max_slab ? need : m->arena.max_slab;
@@ -175,101 +184,96 @@ static cst_status grow(cst_mem *m, size_t bytes)
     return st;
 }
 
-cst_status cst_tensor_place(cst_tensor *t)
+/* Blocks in use, for what is enqueued inside of this operator. */
+static cst_status hold(cst_mem *m, const cst_use *use, int n)
 {
-    cst_mem *m = t->mem;
-    if (t->state == CST_TENSOR_DEVICE) return CST_OK;
-    size_t bytes = cst_tensor_extent(t), offset;
-    if (!cst_arena_place(&m->arena, bytes, &t->slab, &offset)) {
-        cst_status st = grow(m, bytes);
-        if (st != CST_OK) return cst_fail_in(st, "%s", t->name);
-        if (!cst_arena_place(&m->arena, bytes, &t->slab, &offset)) return cst_fail(CST_STATE, "%s: no room in a new slab", t->name);
+    while (m->helds + n > m->held_room) {
+        int room = m->held_room ? 2 * m->held_room : 64;
+        cst_tensor **more = realloc(m->held, (size_t)room * sizeof *more);
+        if (!more) return cst_fail(CST_NO_MEMORY, "memory manager");
+        m->held = more;
+        m->held_room = room;
     }
-    t->offset = offset + (bytes - t->bytes) / 2;
-    t->state = CST_TENSOR_DEVICE;
-    cst_mem_stats *s = &m->stats;
-    s->used += cst_arena_round(&m->arena, bytes);
-    if (s->used > s->used_peak) s->used_peak = s->used;
-    s->class_used[t->cls] += t->bytes;
-    if (s->class_used[t->cls] > s->class_peak[t->cls]) s->class_peak[t->cls] = s->class_used[t->cls];
-    return m->guard && !m->planning ? cst_guard_fill(t) : CST_OK;
+    if (m->depth == 16) return cst_fail(CST_STATE, "operators within operators, 16 deep");
+    for (int i = 0; i < n; i++) m->held[m->helds++] = cst_block(use[i].t);
+    return CST_OK;
 }
 
-void cst_tensor_drop(cst_tensor *t)
+/* Bytes of all that is in use now. */
+static uint64_t bytes_in_use(const cst_mem *m)
 {
-    if (t->state == CST_TENSOR_EMPTY) return;
-    cst_mem *m = t->mem;
-    cst_mem_wait(&t->uploaded); /* its place may be written again by another queue's command */
-    cst_mem_wait(&t->downloaded);
-    size_t bytes = cst_tensor_extent(t);
-    cst_arena_remove(&m->arena, bytes, t->slab, t->offset - (bytes - t->bytes) / 2);
-    m->stats.used -= cst_arena_round(&m->arena, bytes);
-    m->stats.class_used[t->cls] -= t->bytes;
-    t->state = CST_TENSOR_EMPTY;
-    t->version++;
-}
-
-/* One event for everything the operator must wait for. */
-static cst_status order_before(cst_mem *m, cl_event *wait, cl_uint n)
-{
-    if (!n) return CST_OK;
-    return cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, n, wait, NULL), "clEnqueueMarkerWithWaitList");
-}
-
-static void put_event(cl_event *list, cl_uint *n, cl_event *e)
-{
-    if (!*e) return;
-    list[(*n)++] = *e;
-    *e = NULL;
-}
-
-cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_event *wait, cl_uint *nwait)
-{
-    cl_event own[32];
-    cl_uint count = 0;
-    int placed[16], np = 0;
-    cst_status st = CST_OK;
-    if (n > 16) return cst_fail(CST_STATE, "%s: more than 16 tensors", op);
-#ifdef CST_DEBUG
-    CST_TRY(cst_mem_check(m));
-#endif
-    for (int i = 0; i < n && st == CST_OK; i++) {
-        cst_tensor *t = use[i].t;
-        if (t->state == CST_TENSOR_DEVICE) continue;
-        if (use[i].access != CST_WRITE) st = cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, t->name);
-        else if ((st = cst_tensor_place(t)) != CST_OK) st = cst_fail_in(st, "%s", op);
-        else placed[np++] = i;
+    uint64_t sum = 0;
+    for (int i = 0; i < m->helds; i++) {
+        int first = 1;
+        for (int j = 0; j < i && first; j++) first = m->held[j] != m->held[i];
+        if (first) sum += cst_arena_round(&m->arena, cst_tensor_extent(m->held[i]));
     }
-    if (st != CST_OK) { /* nothing has changed */
-        while (np) cst_tensor_drop(use[placed[--np]].t);
-        return st;
-    }
+    return sum;
+}
+
+/* All are on the device: pin them, say where they are and what to wait for. */
+static void take(cst_mem *m, cst_use *use, int n, cst_waits *w)
+{
+    m->clock++;
     for (int i = 0; i < n; i++) {
-        cst_tensor *t = use[i].t;
-        t->pins++;
-        use[i].mem = m->buffer[t->slab];
-        use[i].offset = t->offset;
-        put_event(wait ? wait : own, &count, &t->uploaded);
+        cst_tensor *t = use[i].t, *b = cst_block(t);
+        b->pins++;
+        b->stamp = m->clock;
+        use[i].mem = m->buffer[b->slab];
+        use[i].offset = b->offset + t->chunk_at;
+        cst_waits_add(w, b->uploaded);
+        if (b->uploaded) clReleaseEvent(b->uploaded);
+        b->uploaded = NULL;
         if (use[i].access == CST_READ) continue;
-        put_event(wait ? wait : own, &count, &t->downloaded);
+        cst_waits_add(w, b->downloaded);
+        if (b->downloaded) clReleaseEvent(b->downloaded);
+        b->downloaded = NULL;
+        b->state = CST_TENSOR_DEVICE;
         t->version++;
     }
     m->acquired += n;
     m->stats.acquires++;
-    if (wait) {
-        *nwait = count;
+}
+
+cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_event *wait, cl_uint *nwait)
+{
+    cst_waits w = {.n = 0};
+    if (n > 16) return cst_fail(CST_STATE, "%s: more than 16 tensors", op);
+#ifdef CST_DEBUG
+    CST_TRY(cst_mem_check(m));
+#endif
+    CST_TRY(hold(m, use, n));
+    m->helds -= n; /* these are what is acquired now; below they count */
+    cst_status st = cst_step_acquire(m, op, use, n, &w);
+    if (st != CST_OK) {
+        cst_waits_clear(&w);
+        return st;
+    }
+    m->helds += n;
+    take(m, use, n, &w);
+    if (m->planning && bytes_in_use(m) > m->largest) m->largest = bytes_in_use(m);
+    int moment = m->on_plan && m->inside ? m->at - 1 : -1;
+    m->open[m->depth++] = moment;
+    if (wait) *nwait = 0;
+    if (wait && w.n <= 32 && !m->measure.usual) { /* ours become the caller's */
+        for (cl_uint i = 0; i < w.n; i++) wait[i] = w.e[i];
+        *nwait = w.n;
         return CST_OK;
     }
-    st = order_before(m, own, count);
-    for (cl_uint i = 0; i < count; i++) clReleaseEvent(own[i]);
+    st = cst_waits_order(&w, m);
+    cst_waits_clear(&w);
     if (st != CST_OK) cst_mem_release(m, use, n);
+    else if (m->measure.usual) cst_measure_mark(m, moment, 0);
     return st;
 }
 
 void cst_mem_release(cst_mem *m, cst_use *use, int n)
 {
-    for (int i = 0; i < n; i++) use[i].t->pins--;
+    for (int i = 0; i < n; i++) cst_block(use[i].t)->pins--;
     m->acquired -= n;
+    m->helds -= n;
+    m->depth--;
+    if (m->measure.usual) cst_measure_mark(m, m->open[m->depth], 1);
 }
 
 cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out)
@@ -307,10 +311,13 @@ cst_status cst_mem_plan_begin(cst_mem *m)
         if (t->state != CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s has storage already", t->name);
     CST_TRY(cst_mem_finish(m));
     if (m->scratch) m->stats.class_used[CST_SCRATCH] -= m->scratch_bytes;
+    cst_step_clear(m);
     release_buffers(m);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
     m->stats.used_peak = 0;
+    m->largest = 0;
     m->planning = 1;
+    m->migrating = 0;
     return CST_OK;
 }
 
@@ -321,24 +328,132 @@ uint64_t cst_mem_plan_bytes(const cst_mem *m)
     return sum;
 }
 
+cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m)
+{
+    *bytes = cst_mem_plan_bytes(m);
+    if (!m->trace || !m->trace->moments) return CST_OK;
+    uint64_t least;
+    CST_TRY(cst_plan_least(&least, m->trace));
+    if (least < m->largest) least = m->largest;
+    *bytes = least + m->scratch_bytes;
+    return CST_OK;
+}
+
+/* Bytes for tensors. */
+static cst_status room_for_plan(const cst_mem *m, uint64_t *room)
+{
+    *room = m->stats.budget > m->scratch_bytes ? m->stats.budget - m->scratch_bytes : 0;
+    if (m->largest <= *room) return CST_OK;
+    return cst_fail(CST_OVER_BUDGET, "%.1f MiB are needed for what one operator uses, the budget is %.1f MiB",
+                    (double)(m->largest + m->scratch_bytes) / MIB, (double)m->stats.budget / MIB);
+}
+
+/* Once: a device's rates don't change. */
+static cst_status know_rates(cst_mem *m)
+{
+    if (m->rates_for != m->dev && m->dev->context) CST_TRY(cst_measure_rates(m));
+    m->rates_for = m->dev;
+    m->trace->rates = m->rates;
+    return CST_OK;
+}
+
+cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m)
+{
+    uint64_t room;
+    if (!m->planning || !m->trace || !m->trace->moments) return cst_fail(CST_STATE, "no iteration was recorded");
+    CST_TRY(room_for_plan(m, &room));
+    CST_TRY(know_rates(m));
+    return cst_plan_make(out, m->trace, room);
+}
+
+static cst_status commit_scratch(cst_mem *m)
+{
+    size_t bytes = m->scratch_bytes;
+    cl_mem scratch;
+    m->scratch_bytes = 0;
+    return bytes ? cst_mem_scratch(m, bytes, &scratch) : CST_OK;
+}
+
+cst_status cst_mem_plan_slabs(cst_mem *m)
+{
+    for (int i = 0; i < m->arena.slabs; i++) {
+        if (!m->buffer[i]) continue;
+        clReleaseMemObject(m->buffer[i]);
+        m->stats.reserved -= m->arena.slab[i].capacity;
+        m->dev->released++;
+    }
+    cst_arena_clear(&m->arena);
+    for (int i = 0; i < m->plan->slabs; i++) {
+        cl_mem *more = realloc(m->buffer, (size_t)(i + 1) * sizeof *more), b;
+        if (!more) return cst_fail(CST_NO_MEMORY, "slab");
+        m->buffer = more;
+        CST_TRY(cst_mem_buffer(m, &b, m->plan->slab[i]));
+        cst_status st = cst_arena_add(&m->arena, m->plan->slab[i]);
+        if (st != CST_OK) {
+            clReleaseMemObject(b);
+            m->stats.reserved -= m->plan->slab[i];
+            return st;
+        }
+        m->buffer[i] = b;
+    }
+    return cst_host_room(m, m->plan->host_bytes);
+}
+
+/* The tensors don't fit together: they migrate. Nothing has storage after this. */
+static cst_status commit_migration(cst_mem *m)
+{
+    uint64_t room;
+    CST_TRY(room_for_plan(m, &room));
+    CST_TRY(know_rates(m));
+    if (m->part) CST_TRY(cst_chunks_make(m));
+    CST_TRY(cst_step_plan(m, room));
+    for (cst_tensor *t = m->first; t; t = t->next)
+        if (!t->chunk && t->state != CST_TENSOR_EMPTY) cst_block_discard(t);
+    for (cst_tensor *t = m->first; t; t = t->next) t->state = CST_TENSOR_EMPTY;
+    memset(m->stats.class_used, 0, sizeof m->stats.class_used);
+    memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
+    m->stats.used = m->stats.used_peak = 0;
+    m->planning = 0;
+    m->migrating = 1;
+    m->measured = 0;
+    CST_TRY(cst_mem_plan_slabs(m));
+    CST_TRY(commit_scratch(m));
+    for (cst_tensor *t = m->first; t; t = t->next) /* what never leaves the device has its place from now on */
+        if (t->fixed && t->traced >= 0 && m->plan->start[t->traced].slab >= 0) {
+            cst_waits w = {.n = 0};
+            int placed;
+            CST_TRY(cst_block_place(t, m->plan->start[t->traced].slab, m->plan->start[t->traced].offset, &placed, &w));
+            cst_waits_clear(&w);
+        }
+    return CST_OK;
+}
+
 cst_status cst_mem_plan_commit(cst_mem *m)
 {
     uint64_t need = cst_mem_plan_bytes(m);
     if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
+    m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
+    if (need > m->stats.budget && m->may_migrate && m->trace && m->trace->moments) return commit_migration(m);
     if (need > m->stats.budget)
         return cst_fail(CST_OVER_BUDGET, "%.1f MiB are needed, the budget is %.1f MiB", (double)need / MIB,
                         (double)m->stats.budget / MIB);
     cst_arena_fix(&m->arena);
     m->planning = 0;
-    m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
     for (int i = 0; i < m->arena.slabs; i++) CST_TRY(cst_mem_buffer(m, &m->buffer[i], m->arena.slab[i].capacity));
-    if (m->scratch_bytes) {
-        size_t bytes = m->scratch_bytes;
-        cl_mem scratch;
-        m->scratch_bytes = 0;
-        CST_TRY(cst_mem_scratch(m, bytes, &scratch));
-    }
-    return CST_OK;
+    return commit_scratch(m);
+}
+
+void cst_mem_migrate(cst_mem *m, uint64_t host, uint64_t pinned)
+{
+    m->may_migrate = 1;
+    m->host_limit = host;
+    m->pinned_limit = pinned;
+    if (!m->planning) m->migrating = 1;
+}
+
+int cst_mem_migrating(const cst_mem *m)
+{
+    return m->migrating;
 }
 
 int cst_mem_planning(const cst_mem *m)
@@ -348,7 +463,7 @@ int cst_mem_planning(const cst_mem *m)
 
 cst_status cst_mem_finish(cst_mem *m)
 {
-    if (m->planning) return CST_OK;
+    if (m->planning || !m->dev->context) return CST_OK;
     cl_command_queue q[] = {m->dev->up, m->dev->compute, m->dev->down};
     cl_event end[3] = {NULL, NULL, NULL};
     cst_status st = CST_OK;
@@ -378,12 +493,12 @@ cst_status cst_mem_check(const cst_mem *m)
     if (s->used > s->reserved && !m->planning) return cst_fail(CST_STATE, "used %llu > reserved %llu", (unsigned long long)s->used, (unsigned long long)s->reserved);
     if (s->reserved > s->budget) return cst_fail(CST_STATE, "reserved %llu > budget %llu", (unsigned long long)s->reserved, (unsigned long long)s->budget);
     if (cst_arena_wrong(&m->arena) || m->arena.used != s->used) return cst_fail(CST_STATE, "the arena's books are wrong");
-    for (const cst_tensor *t = m->first; t; t = t->next) n += t->state == CST_TENSOR_DEVICE;
+    for (const cst_tensor *t = m->first; t; t = t->next) n += (!t->chunk && cst_on_device(t));
     cst_tensor **live = malloc((n ? n : 1) * sizeof *live);
     if (!live) return cst_fail(CST_NO_MEMORY, "check");
     n = 0;
     for (cst_tensor *t = m->first; t; t = t->next)
-        if (t->state == CST_TENSOR_DEVICE) {
+        if (!t->chunk && cst_on_device(t)) {
             used += cst_arena_round(&m->arena, cst_tensor_extent(t));
             live[n++] = t;
         }

@@ -11,7 +11,7 @@
  *   1. used <= reserved <= budget at every moment; reserved is the sum of live buffers, and its peak is
  *      what "device memory" means in every report.
  *   2. Slabs are materialised when they are made, so that a device that hasn't got the memory says so
- *      then. None is released before cst_mem_free (releasing waits for running kernels).
+ *      then. None is released in a step (releasing waits for running kernels).
  *   3. OVER_BUDGET changes nothing; the caller may free something, or raise the budget, and call again.
  *   4. Between acquire and release a tensor stays where it is. All operators run on dev->compute, which
  *      is in order; transfers run on dev->up and dev->down and are ordered against it by events.
@@ -22,12 +22,19 @@
  * its step once like that; commit then makes slabs of exactly the size that the step needs, and the real
  * step takes the same places.
  *
+ * Migration: a program whose work repeats marks each iteration (cst_mem_step, cst_mem_step_end). When its tensors
+ * don't fit the budget together and cst_mem_migrate was asked for, tensors leave the device and come back as a plan for
+ * the whole iteration says (plan.h), made from a trace of the iteration (trace.h) that was recorded while planning, or
+ * by the first real iteration. Outside of marked iterations, and where an iteration isn't the recorded one, tensors are
+ * moved on demand; at the next mark the plan goes on. What a tensor's states are and how they change: docs/memory.md.
+ *
  * This room knows nothing of models, operators or training.
  */
 #ifndef CST_MEMORY_MEMORY_H
 #define CST_MEMORY_MEMORY_H
 
 #include "device/device.h"
+#include "memory/plan.h"
 
 typedef enum cst_type { CST_F32, CST_F16, CST_BF16, CST_I32, CST_U8, CST_TYPE_COUNT } cst_type;
 /* Bytes of one element, and "f32", "bf16" ... */
@@ -49,7 +56,9 @@ typedef struct cst_mem cst_mem;
 
 typedef enum cst_tensor_state {
     CST_TENSOR_EMPTY,  /* no storage; a WRITE gives it some */
-    CST_TENSOR_DEVICE  /* on the device */
+    CST_TENSOR_DEVICE, /* on the device only; the host's copy, if there is one, is older */
+    CST_TENSOR_BOTH,   /* on the device and, the same, on the host */
+    CST_TENSOR_HOST    /* on the host only */
 } cst_tensor_state;
 
 /* Fields may be read by anyone, written by this room only. */
@@ -61,12 +70,21 @@ typedef struct cst_tensor {
     int rank;
     int64_t dim[4];          /* row-major; unused dims are 1 */
     size_t bytes;
+    struct cst_tensor *chunk; /* moves as a part of this one, which then owns all fields from state to downloaded; or NULL */
+    size_t chunk_at;         /* bytes into it */
+    int parts;               /* of a chunk: its tensors not yet freed */
+    int fixed;               /* never leaves the device */
     cst_tensor_state state;
     int pins;                /* acquires not yet released */
-    int slab;                /* where it lies, when state is DEVICE */
+    int slab;                /* where it lies, when on the device */
     size_t offset;           /* bytes into the slab */
+    int host_slab;           /* its room on the host, -1: none */
+    size_t host_offset;
     cl_event uploaded;       /* upload that the next operator must wait for, or NULL */
-    cl_event downloaded;     /* download that the next writer must wait for, or NULL */
+    cl_event downloaded;     /* download that the next writer, or upload, must wait for, or NULL */
+    uint64_t stamp;          /* last use, for eviction on demand */
+    uint64_t born;           /* counts tensors */
+    int traced;              /* number in the trace, -1: none */
     uint64_t version;        /* changes whenever the content may have */
     void *companion;         /* what cst_tensor_accompany was given, or NULL */
     void (*companion_free)(void *);
@@ -91,8 +109,13 @@ typedef struct cst_mem_stats {
     uint64_t budget, reserved, used, reserved_peak, used_peak; /* bytes on the device */
     uint64_t class_used[CST_CLASS_COUNT], class_peak[CST_CLASS_COUNT];
     uint64_t host_bytes, host_peak;      /* by cst_host_alloc */
+    uint64_t pinned_bytes;               /* those of them registered with the driver */
     uint64_t h2d_bytes, d2h_bytes;       /* enqueued so far */
     uint64_t acquires, tensors, slabs;
+    uint64_t iterations;                 /* of the plan, begun */
+    uint64_t planned_moves, moves;       /* transfers of tensors: by the plan so far; done in planned iterations */
+    uint64_t strays;                     /* iterations that left the plan */
+    uint64_t evictions;                  /* on demand */
 } cst_mem_stats;
 
 /* budget: bytes of device memory that may ever be live at once; 0 asks for cst_mem_default_budget. USAGE
@@ -116,12 +139,34 @@ cst_status cst_mem_plan_begin(cst_mem *m);
 uint64_t cst_mem_plan_bytes(const cst_mem *m);
 cst_status cst_mem_plan_commit(cst_mem *m);
 int cst_mem_planning(const cst_mem *m);
+/* Bytes of the smallest budget with which commit works: with migration when a trace was recorded, else plan_bytes. */
+cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m);
+/* The plan that commit would make for migration; *out: cst_plan_free it. OVER_BUDGET. */
+cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
+
+/* Let tensors migrate where they don't fit together. Call while planning, or before anything has storage. host: most bytes
+ * of host memory for what isn't on the device, 0: any; pinned: most of those that are registered with the driver (the
+ * rest is slower), UINT64_MAX: all. */
+void cst_mem_migrate(cst_mem *m, uint64_t host, uint64_t pinned);
+int cst_mem_migrating(const cst_mem *m);
+/* An iteration begins; cst_mem_step_end: what follows is none of it (evaluation, saving). While planning, what is
+ * acquired in between is recorded. OVER_BUDGET, DEVICE when a plan's tensors can't be brought to their places. */
+cst_status cst_mem_step(cst_mem *m);
+cst_status cst_mem_step_end(cst_mem *m);
+/* The iteration recorded last, its small tensors gathered in chunks when migrating; NULL: none. Borrowed. */
+const cst_trace *cst_mem_trace(const cst_mem *m);
+/* The plan that iterations follow, NULL: none. Borrowed. */
+const cst_plan *cst_mem_plan(const cst_mem *m);
+/* Floating-point operations of the next acquire's operator, for predictions. */
+void cst_mem_work(cst_mem *m, double flops);
 
 /* A tensor without storage yet. dims: `rank` (1..4) sizes >= 1. */
 cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_type type, int rank, const int64_t *dims,
                              const char *name, ...) CST_PRINTF(7, 8);
 /* Give it storage now (content undefined); nothing to do when it has some. */
 cst_status cst_tensor_place(cst_tensor *t);
+/* It never leaves the device: what the host reads and writes in every step, and small. Call before it has storage. */
+void cst_tensor_fix(cst_tensor *t);
 /* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
 void cst_tensor_drop(cst_tensor *t);
 /* Drop and free, its companion first; NULL is fine. */
@@ -140,8 +185,8 @@ void cst_mem_release(cst_mem *m, cst_use *use, int n);
  * callers in the order of dev->compute; inside the budget; grows outside of steps only when planned. */
 cst_status cst_mem_scratch(cst_mem *m, size_t bytes, cl_mem *out);
 
-/* Transfers of `bytes` from `offset` bytes into the tensor. write makes an empty tensor's storage. The
- * blocking forms return when the host memory may be used again. */
+/* Transfers of `bytes` from `offset` bytes into the tensor, or from and to the host's copy where that is the one there
+ * is. write makes an empty tensor's storage. The blocking forms return when the host memory may be used again. */
 cst_status cst_tensor_write(cst_tensor *t, size_t offset, const void *src, size_t bytes);
 cst_status cst_tensor_read(cst_tensor *t, size_t offset, void *dst, size_t bytes);
 /* The async forms return at once; src/dst stays untouched until *done is waited for. *done may be NULL on

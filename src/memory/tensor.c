@@ -41,6 +41,8 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
         free(t);
         return st;
     }
+    t->host_slab = t->traced = -1;
+    t->born = ++m->born;
     t->next = m->first;
     if (m->first) m->first->prev = t;
     m->first = t;
@@ -52,13 +54,40 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 void cst_tensor_free(cst_tensor *t)
 {
     if (!t) return;
+    cst_tensor *chunk = t->chunk;
     cst_tensor_accompany(t, NULL, NULL);
     cst_tensor_drop(t);
+    cst_step_forget(t);
     if (t->prev) t->prev->next = t->next;
     else t->mem->first = t->next;
     if (t->next) t->next->prev = t->prev;
     t->mem->stats.tensors--;
     free(t);
+    if (chunk && !--chunk->parts) cst_tensor_free(chunk);
+}
+
+cst_status cst_tensor_place(cst_tensor *t)
+{
+    cst_tensor *b = cst_block(t);
+    cst_mem *m = t->mem;
+    if (b->state != CST_TENSOR_EMPTY) return CST_OK;
+    cst_use use = {t, CST_WRITE, NULL, 0};
+    cst_waits w = {.n = 0};
+    CST_TRY(cst_demand(m, "place", &use, 1, &w));
+    cst_status st = cst_waits_order(&w, m);
+    cst_waits_clear(&w);
+    return st;
+}
+
+void cst_tensor_drop(cst_tensor *t)
+{
+    if (t->chunk) t->version++; /* its room is the chunk's */
+    else if (t->state != CST_TENSOR_EMPTY) cst_block_discard(t);
+}
+
+void cst_tensor_fix(cst_tensor *t)
+{
+    t->fixed = 1;
 }
 
 void cst_tensor_accompany(cst_tensor *t, void *companion, void (*release)(void *))
@@ -115,7 +144,7 @@ cst_status cst_mem_guards_check(cst_mem *m)
     }
     guard_pattern(want, m->guard);
     for (cst_tensor *t = m->first; t && st == CST_OK; t = t->next) {
-        if (t->state != CST_TENSOR_DEVICE) continue;
+        if (!cst_on_device(t)) continue;
         for (int side = 0; side < 2 && st == CST_OK; side++) {
             size_t at = side ? t->offset + t->bytes : t->offset - m->guard;
             cl_int err = clEnqueueReadBuffer(m->dev->compute, m->buffer[t->slab], CL_TRUE, at, m->guard, got, 0, NULL, NULL);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/log.h"
 #include "memory/internal.h"
 
 static cst_status check_span(const cst_tensor *t, size_t offset, size_t bytes)
@@ -32,20 +33,39 @@ cst_status cst_mem_mark(cst_mem *m, cl_event *mark)
     return m->planning ? CST_OK : compute_now(m, mark);
 }
 
+/* The host's copy, to be read or written by the host now. */
+static cst_status host_copy(char **p, const cst_tensor *t, int write)
+{
+    cst_tensor *b = cst_block(t);
+    CST_TRY(cst_mem_wait(&b->downloaded));
+    if (write) CST_TRY(cst_mem_wait(&b->uploaded));
+    *p = (char *)cst_block_host_address(b) + t->chunk_at;
+    return CST_OK;
+}
+
 cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done)
 {
     cst_mem *m = t->mem;
-    cl_event before[2] = {mark, t->downloaded};
+    cst_tensor *b = cst_block(t);
     CST_TRY(check_span(t, offset, bytes));
-    CST_TRY(cst_tensor_place(t));
     *done = NULL;
     t->version++;
+    if (m->migrating && !m->planning && !b->fixed && !cst_on_device(b)) {
+        char *p;
+        CST_TRY(cst_block_host(b));
+        CST_TRY(host_copy(&p, t, 1));
+        memcpy(p + offset, src, bytes);
+        return CST_OK;
+    }
+    CST_TRY(cst_tensor_place(t));
     if (m->planning || !bytes) return CST_OK;
-    cl_int err = clEnqueueWriteBuffer(m->dev->up, m->buffer[t->slab], CL_FALSE, t->offset + offset, bytes, src,
+    cl_event before[2] = {mark, b->downloaded};
+    cl_int err = clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, src,
                                       before[1] ? 2 : 1, before, done);
     CST_TRY(cst_cl(err, "clEnqueueWriteBuffer"));
     m->stats.h2d_bytes += bytes;
-    keep_event(&t->uploaded, *done);
+    keep_event(&b->uploaded, *done);
+    b->state = CST_TENSOR_DEVICE;
     return cst_cl(clFlush(m->dev->up), "clFlush");
 }
 
@@ -61,18 +81,25 @@ cst_status cst_tensor_write_async(cst_tensor *t, size_t offset, const void *src,
 cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t bytes, cl_event *done)
 {
     cst_mem *m = t->mem;
-    cl_event before[2] = {NULL, t->uploaded};
+    cst_tensor *b = cst_block(t);
+    cl_event before[2] = {NULL, b->uploaded};
     CST_TRY(check_span(t, offset, bytes));
-    if (t->state != CST_TENSOR_DEVICE) return cst_fail(CST_STATE, "%s is read before anything wrote it", t->name);
+    if (b->state == CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s is read before anything wrote it", t->name);
     *done = NULL;
     if (m->planning || !bytes) return CST_OK;
+    if (b->state == CST_TENSOR_HOST) {
+        char *p;
+        CST_TRY(host_copy(&p, t, 0));
+        memcpy(dst, p + offset, bytes);
+        return CST_OK;
+    }
     CST_TRY(compute_now(m, &before[0]));
-    cl_int err = clEnqueueReadBuffer(m->dev->down, m->buffer[t->slab], CL_FALSE, t->offset + offset, bytes, dst,
+    cl_int err = clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, dst,
                                      before[1] ? 2 : 1, before, done);
     clReleaseEvent(before[0]);
     CST_TRY(cst_cl(err, "clEnqueueReadBuffer"));
     m->stats.d2h_bytes += bytes;
-    keep_event(&t->downloaded, *done);
+    keep_event(&b->downloaded, *done);
     return cst_cl(clFlush(m->dev->down), "clFlush");
 }
 
@@ -114,6 +141,22 @@ cst_status cst_tensor_read(cst_tensor *t, size_t offset, void *dst, size_t bytes
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
+/* Pageable where that is refused: slower, not wrong. */
+static void register_block(cst_mem *m, cst_host_block *b)
+{
+    cl_int err = CL_SUCCESS;
+    if (m->dev->is_cpu || m->dev->info.unified) return;
+    if (b->bytes <= m->pinned_limit - m->stats.pinned_bytes) {
+        b->registered = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, b->bytes, b->p, &err);
+        if (err != CL_SUCCESS) b->registered = NULL;
+        else m->stats.pinned_bytes += b->bytes;
+    }
+    if (b->registered || m->warned_pageable) return;
+    cst_log(CST_LOG_WARN, "%.1f MiB of host memory %s: its transfers are several times slower", (double)b->bytes / CST_MIB,
+            err == CL_SUCCESS ? "aren't pinned, as --pinned-mem says" : "can't be pinned");
+    m->warned_pageable = 1;
+}
+
 cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
 {
     static size_t stagger;
@@ -135,11 +178,7 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
     char *p = b->p;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < bytes; i += 4096) p[i] = 0;
-    if (!m->dev->is_cpu && !m->dev->info.unified) {
-        cl_int err;
-        b->registered = clCreateBuffer(m->dev->context, CL_MEM_READ_WRITE | CL_MEM_USE_HOST_PTR, bytes, b->p, &err);
-        if (err != CL_SUCCESS) b->registered = NULL; /* pageable then: slower, not wrong */
-    }
+    register_block(m, b);
     b->next = m->host;
     m->host = b;
     m->stats.host_bytes += bytes;
@@ -154,7 +193,10 @@ void cst_host_free(cst_mem *m, void *p)
         cst_host_block *b = *at;
         if (b->p != p) continue;
         *at = b->next;
-        if (b->registered) clReleaseMemObject(b->registered);
+        if (b->registered) {
+            clReleaseMemObject(b->registered);
+            m->stats.pinned_bytes -= b->bytes;
+        }
         munmap(b->base, b->mapped);
         m->stats.host_bytes -= b->bytes;
         free(b);

@@ -10,6 +10,7 @@ static cst_status make_set(cst_tensor *set[3], cst_mem *m, int64_t n)
     static const char *const name[] = {"token ids", "targets", "tokens by id"};
     for (int i = 0; i < 3; i++) {
         CST_TRY(cst_tensor_create(&set[i], m, CST_DATA, CST_I32, 1, (int64_t[]){i < 2 ? n : 3 * n + 1}, "%s", name[i]));
+        cst_tensor_fix(set[i]);
         CST_TRY(cst_tensor_place(set[i]));
     }
     return CST_OK;

@@ -46,8 +46,6 @@ typedef struct cst_batch {
     cl_event (*sent)[3];   /* [ahead] */
 } cst_batch;
 
-typedef enum cst_recompute { CST_RECOMPUTE_NONE, CST_RECOMPUTE_LAYER } cst_recompute;
-
 /* Keys and values of one sequence's tokens so far, so that the next one needs only its own row. */
 typedef struct cst_kv {
     int layers;
@@ -59,9 +57,13 @@ typedef struct cst_pass {
     float dropout;         /* probability, 0: none */
     uint64_t seed;         /* of the dropout masks */
     uint32_t step;         /* counts micro-batches: each gets its own masks */
-    cst_recompute recompute;
+    int recompute;         /* this many layers, from the first on, keep their input only and are computed again in backward */
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
     int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
+    /* Called when no more will be added to the gradients of a layer's parameters (-1: those outside of the layers) in this
+     * pass, while they are likely to be on the device; NULL: nothing. */
+    cst_status (*complete)(void *user, int layer);
+    void *user;
     cst_kv *kv;            /* forward only: the batch's tokens follow those in it, and are added; or NULL */
 } cst_pass;
 

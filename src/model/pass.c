@@ -76,7 +76,7 @@ static cst_status forward(cst_model *M, ends *s, cst_layer *layers, const cst_ba
         cst_layer own = {0}, *a = keep ? &layers[l] : &own;
         a->x = x;
         x = NULL;
-        st = cst_layer_forward(M, l, a, &y, b, p, keep && p->recompute == CST_RECOMPUTE_NONE);
+        st = cst_layer_forward(M, l, a, &y, b, p, keep && l >= p->recompute);
         if (!keep) { /* layers[] is cleared by the caller; `own` goes with this turn */
             cst_layer_clear(a);
             cst_tensor_free(a->x);
@@ -141,7 +141,7 @@ static cst_status head_loss(cst_model *M, ends *s, const cst_batch *b, cst_tenso
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss)
 {
     ends s = {NULL, NULL, NULL, NULL, NULL};
-    cst_pass p = {.recompute = CST_RECOMPUTE_NONE};
+    cst_pass p = {.recompute = 0};
     cst_status st;
     CST_GO(forward(M, &s, NULL, b, &p), out);
     CST_GO(head_loss(M, &s, b, loss, NULL, &p), out);
@@ -153,7 +153,7 @@ out:
 cst_status cst_model_logits(cst_model *M, const cst_batch *b, cst_tensor *logits)
 {
     ends s = {NULL, NULL, NULL, NULL, NULL};
-    cst_pass p = {.recompute = CST_RECOMPUTE_NONE};
+    cst_pass p = {.recompute = 0};
     cst_status st;
     CST_GO(forward(M, &s, NULL, b, &p), out);
     CST_GO(cst_logits(M->mem, logits, s.h, 0, b->rows * b->seq, cst_model_w(M, CST_ROLE_EMBED_TOKENS, 0)), out);
@@ -199,7 +199,7 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
     ends_clear(&s);
     s.e = e;
     for (int l = layers - 1; l >= M->backward_from; l--) {
-        if (p->recompute == CST_RECOMPUTE_LAYER) {
+        if (l < p->recompute) {
             CST_GO(cst_layer_forward(M, l, &act[l], &again, b, p, 1), out);
             cst_tensor_free(again);
             again = NULL;
@@ -207,8 +207,10 @@ cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, 
         CST_GO(cst_layer_backward(M, l, &act[l], &d, b, p), out);
         cst_tensor_free(act[l].x);
         act[l].x = NULL;
+        if (p->complete) CST_GO(p->complete(p->user, l), out);
     }
     CST_GO(embed_backward(M, &s, d, b, p->accumulate), out);
+    if (p->complete) CST_GO(p->complete(p->user, -1), out);
 out:
     for (int l = 0; l < layers; l++) {
         cst_layer_clear(&act[l]);

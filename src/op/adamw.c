@@ -1,5 +1,6 @@
 #include "op/adamw.h"
 
+#include <inttypes.h>
 #include <math.h>
 
 #include "memory/launch.h"
@@ -22,25 +23,26 @@ static factors get_factors(const cst_adamw_step *s)
     };
 }
 
-cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2,
+cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at, cst_tensor *m1, cst_tensor *m2,
                      const cst_tensor *norm, const cst_adamw_step *s)
 {
     cst_launch l;
     factors f = get_factors(s);
-    const cst_tensor *same[] = {w, g, m1, m2};
     const cst_device *dev = cst_mem_device(m);
-    size_t n = (size_t)cst_tensor_count(w), vec = (size_t)dev->vec;
+    size_t n = (size_t)cst_tensor_count(m1), vec = (size_t)dev->vec;
     size_t group = cst_flat_group(dev);
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
-    for (int i = 0; i < 4; i++) {
-        CST_TRY(cst_expect("adamw", same[i], CST_F32, w->rank, w->dim[0], w->dim[1]));
-        if ((size_t)cst_tensor_count(same[i]) != n)
-            return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, same[i]->name);
-    }
+    CST_TRY(cst_expect("adamw", w, CST_F32, w->rank, 0, 0));
+    CST_TRY(cst_expect("adamw", g, CST_F32, w->rank, w->dim[0], w->dim[1]));
+    CST_TRY(cst_expect("adamw", m1, CST_F32, m1->rank, 0, 0));
+    CST_TRY(cst_expect("adamw", m2, CST_F32, m2->rank, 0, 0));
+    if (cst_tensor_count(g) != cst_tensor_count(w)) return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, g->name);
+    if (cst_tensor_count(m2) != (int64_t)n || at < 0 || at > cst_tensor_count(w) - (int64_t)n)
+        return cst_fail(CST_USAGE, "adamw: %s and %s aren't the moments of a piece of %s from element %" PRId64 " on", m1->name, m2->name, w->name, at);
     CST_TRY(cst_expect("adamw", norm, CST_F32, 1, 4, 0));
     cst_launch_begin(&l, m, "adamw", "adamw", NULL);
-    cst_launch_update(&l, "w", w, 0);
-    cst_launch_read(&l, "grad", g, 0);
+    cst_launch_update(&l, "w", w, at);
+    cst_launch_read(&l, "grad", g, at);
     cst_launch_update(&l, "m1", m1, 0);
     cst_launch_update(&l, "m2", m2, 0);
     cst_launch_read(&l, "norm", norm, 0);

@@ -22,10 +22,11 @@ typedef struct cst_adamw_step {
     double bias1, bias2; /* 1 - beta^t for step t = 1, 2, ... */
 } cst_adamw_step;
 
-/* One step of one tensor. w, m1, m2: f32 of one shape, changed in place; g: f32 of the same shape, read; norm:
- * [4] f32, what cst_grad_norm_finish wrote: g is multiplied by its coefficient, and when it says that a
- * gradient isn't finite nothing changes. Moves 28 bytes an element, 13 FLOPs. USAGE on other shapes. */
-cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, cst_tensor *m1, cst_tensor *m2,
+/* One step of a tensor, or of a piece of it. w: f32, changed in place; g: f32 of the same shape, read; m1, m2: f32 of one
+ * size, changed in place: the moments of w's elements from `at` on; norm: [4] f32, what cst_grad_norm_finish wrote: g is
+ * multiplied by its coefficient, and when it says that a gradient isn't finite nothing changes. Moves 28 bytes an element
+ * of m1, 13 FLOPs. USAGE on other shapes. */
+cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at, cst_tensor *m1, cst_tensor *m2,
                      const cst_tensor *norm, const cst_adamw_step *s);
 
 /* The same step in host memory, n elements, any alignment, on all host threads; the result depends on neither.

@@ -92,6 +92,7 @@ cst_status cst_attention_forward(cst_mem *m, cst_tensor *o, cst_tensor *lse, con
     cst_launch_begin(&l, m, "attention", "attention_forward", s.options);
     cst_launch_write(&l, "o", o, 0);
     cst_launch_write(&l, "lse", lse, 0);
+    cst_mem_work(m, 2.0 * (double)cst_tensor_count(q) * (double)seq); /* two products, half of the square */
     return run(&l, &s, q, k, v);
 }
 
@@ -126,6 +127,7 @@ static cst_status gradients(cst_mem *m, const shape *s, cst_tensor *dq, cst_tens
     cst_launch_read(&l, "d_o", in->d_o, 0);
     cst_launch_read(&l, "lse", in->lse, 0);
     cst_launch_read(&l, "delta", in->delta, 0);
+    cst_mem_work(m, (one && dq && dk ? 5.0 : dq ? 3.0 : 4.0) * (double)cst_tensor_count(in->q) * (double)s->seq);
     return run(&l, s, in->q, in->k, in->v);
 }
 

@@ -9,13 +9,25 @@
 #include "op/grad_norm.h"
 #include "optim/host.h"
 
+#define PIECE ((int64_t)4 << 20) /* elements whose moments are tensors of their own, so that they can come and go */
+
+/* Moments of a part of a parameter. */
+typedef struct piece {
+    int param;
+    int64_t first;                /* element of the parameter */
+    cst_tensor *m[2];
+} piece;
+
 struct cst_optim {
     cst_model *model;
     cst_optim_options opt;
-    cst_tensor **m1, **m2;        /* [params] on the device, NULL of frozen parameters; or NULL */
+    piece *list;                  /* by parameter, none of frozen ones; NULL with state on the host */
+    int pieces;
     cst_host_optim *host;         /* state on the host, or NULL */
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
     int64_t partials;
+    int64_t *partial_at;          /* [params] each one's first */
+    unsigned char *summed;        /* [params] of this step */
 };
 
 cst_tensor *cst_optim_norm(const cst_optim *o)
@@ -26,17 +38,22 @@ cst_tensor *cst_optim_norm(const cst_optim *o)
 static cst_status make_moments(cst_optim *o)
 {
     cst_model *M = o->model;
-    o->m1 = calloc((size_t)M->params, sizeof *o->m1);
-    o->m2 = calloc((size_t)M->params, sizeof *o->m2);
-    if (!o->m1 || !o->m2) return cst_fail(CST_NO_MEMORY, "optimizer");
-    for (int i = 0; i < M->params; i++) {
-        const cst_param *p = &M->param[i];
-        if (!M->g[i]) continue;
-        CST_TRY(cst_tensor_create(&o->m1[i], M->mem, CST_OPTIM, CST_F32, p->rank, p->dims, "moment 1 of %.80s", p->name));
-        CST_TRY(cst_tensor_create(&o->m2[i], M->mem, CST_OPTIM, CST_F32, p->rank, p->dims, "moment 2 of %.80s", p->name));
-        CST_TRY(cst_tensor_place(o->m1[i]));
-        CST_TRY(cst_tensor_place(o->m2[i]));
-    }
+    int64_t n = 0;
+    for (int i = 0; i < M->params; i++)
+        if (M->g[i]) n += (M->param[i].count + PIECE - 1) / PIECE;
+    o->list = calloc((size_t)n + 1, sizeof *o->list);
+    if (!o->list) return cst_fail(CST_NO_MEMORY, "optimizer");
+    for (int i = 0; i < M->params; i++)
+        for (int64_t first = 0; M->g[i] && first < M->param[i].count; first += PIECE) {
+            const cst_param *p = &M->param[i];
+            int64_t count = p->count - first < PIECE ? p->count - first : PIECE;
+            piece *x = &o->list[o->pieces++];
+            *x = (piece){i, first, {NULL, NULL}};
+            for (int k = 0; k < 2; k++) {
+                CST_TRY(cst_tensor_create(&x->m[k], M->mem, CST_OPTIM, CST_F32, 1, &count, "moment %d of %.70s", k + 1, p->name));
+                CST_TRY(cst_tensor_place(x->m[k]));
+            }
+        }
     return CST_OK;
 }
 
@@ -47,10 +64,17 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     if (!o) return cst_fail(CST_NO_MEMORY, "optimizer");
     o->model = M;
     o->opt = *opt;
-    for (int i = 0; i < M->params; i++)
+    o->partial_at = calloc((size_t)M->params, sizeof *o->partial_at);
+    o->summed = calloc((size_t)M->params, 1);
+    if (!o->partial_at || !o->summed) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
+    for (int i = 0; i < M->params; i++) {
+        o->partial_at[i] = o->partials;
         if (M->g[i]) o->partials += cst_grad_norm_blocks(M->param[i].count);
+    }
     CST_GO(cst_tensor_create(&o->partial, M->mem, CST_OPTIM, CST_F32, 1, &o->partials, "sums of squares"), fail);
     CST_GO(cst_tensor_create(&o->norm, M->mem, CST_OPTIM, CST_F32, 1, (int64_t[]){4}, "gradient norm"), fail);
+    cst_tensor_fix(o->partial);
+    cst_tensor_fix(o->norm);
     CST_GO(cst_tensor_place(o->partial), fail);
     CST_GO(cst_tensor_place(o->norm), fail);
     if (!opt->on_host) CST_GO(make_moments(o), fail);
@@ -64,12 +88,11 @@ fail:
 void cst_optim_free(cst_optim *o)
 {
     if (!o) return;
-    for (int i = 0; i < o->model->params; i++) {
-        if (o->m1) cst_tensor_free(o->m1[i]);
-        if (o->m2) cst_tensor_free(o->m2[i]);
-    }
-    free(o->m1);
-    free(o->m2);
+    for (int i = 0; i < o->pieces; i++)
+        for (int k = 0; k < 2; k++) cst_tensor_free(o->list[i].m[k]);
+    free(o->list);
+    free(o->partial_at);
+    free(o->summed);
     cst_host_optim_free(o->host);
     cst_tensor_free(o->partial);
     cst_tensor_free(o->norm);
@@ -78,43 +101,67 @@ void cst_optim_free(cst_optim *o)
 
 cst_status cst_optim_start(cst_optim *o)
 {
-    cst_model *M = o->model;
-    if (o->opt.on_host) return cst_host_optim_create(&o->host, M);
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
-        CST_TRY(cst_fill(M->mem, o->m1[i], 0));
-        CST_TRY(cst_fill(M->mem, o->m2[i], 0));
-    }
+    if (o->opt.on_host) return cst_host_optim_create(&o->host, o->model);
+    for (int i = 0; i < o->pieces; i++)
+        for (int k = 0; k < 2; k++) CST_TRY(cst_fill(o->model->mem, o->list[i].m[k], 0));
     return CST_OK;
+}
+
+/* What [first, first + count) of a parameter has in common with a piece: *at elements into the range, *from into the piece. */
+static int64_t common(const piece *x, int param, int64_t first, int64_t count, int64_t *at, int64_t *from)
+{
+    int64_t size = cst_tensor_count(x->m[0]), begin = first > x->first ? first : x->first, end = first + count;
+    if (end > x->first + size) end = x->first + size;
+    *at = begin - first;
+    *from = begin - x->first;
+    return x->param == param && end > begin ? end - begin : 0;
 }
 
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count)
 {
-    if (!o->opt.on_host) return cst_tensor_read((which ? o->m2 : o->m1)[param], first * sizeof *dst, dst, count * sizeof *dst);
-    memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
+    if (o->opt.on_host) memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
+    for (int i = 0; i < o->pieces; i++) {
+        int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
+        if (n) CST_TRY(cst_tensor_read(o->list[i].m[which], (size_t)from * sizeof *dst, dst + at, (size_t)n * sizeof *dst));
+    }
     return CST_OK;
 }
 
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count)
 {
-    if (!o->opt.on_host) return cst_tensor_write((which ? o->m2 : o->m1)[param], first * sizeof *src, src, count * sizeof *src);
-    memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
+    if (o->opt.on_host) memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
+    for (int i = 0; i < o->pieces; i++) {
+        int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
+        if (n) CST_TRY(cst_tensor_write(o->list[i].m[which], (size_t)from * sizeof *src, src + at, (size_t)n * sizeof *src));
+    }
+    return CST_OK;
+}
+
+static cst_status sum_squares(cst_optim *o, int param)
+{
+    cst_model *M = o->model;
+    if (!M->g[param] || o->summed[param]) return CST_OK;
+    o->summed[param] = 1;
+    return cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]);
+}
+
+cst_status cst_optim_complete(void *optim, int layer)
+{
+    cst_optim *o = optim;
+    for (int i = 0; i < o->model->params; i++)
+        if (o->model->param[i].layer == layer) CST_TRY(sum_squares(o, i));
     return CST_OK;
 }
 
 static cst_status compute_norm(cst_optim *o)
 {
     cst_model *M = o->model;
-    int64_t at = 0;
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
-        CST_TRY(cst_grad_norm_partial(M->mem, o->partial, at, M->g[i]));
-        at += cst_grad_norm_blocks(M->param[i].count);
-    }
+    for (int i = 0; i < M->params; i++) CST_TRY(sum_squares(o, i));
+    memset(o->summed, 0, (size_t)M->params);
     return cst_grad_norm_finish(M->mem, o->norm, o->partial, o->partials, (float)o->opt.clip);
 }
 
-cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
+static cst_status update(cst_optim *o, double lr, int64_t t)
 {
     cst_model *M = o->model;
     cst_adamw_step s = {.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
@@ -127,10 +174,16 @@ cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
         if (result[2] == 0) return CST_OK;
         return cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
     }
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
-        s.weight_decay = M->param[i].decay ? o->opt.weight_decay : 0;
-        CST_TRY(cst_adamw(M->mem, M->w[i], M->g[i], o->m1[i], o->m2[i], o->norm, &s));
+    for (int i = 0; i < o->pieces; i++) {
+        const piece *x = &o->list[i];
+        s.weight_decay = M->param[x->param].decay ? o->opt.weight_decay : 0;
+        CST_TRY(cst_adamw(M->mem, M->w[x->param], M->g[x->param], x->first, x->m[0], x->m[1], o->norm, &s));
     }
     return CST_OK;
+}
+
+cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
+{
+    CST_TRY(update(o, lr, t));
+    return cst_mem_step_end(o->model->mem);
 }

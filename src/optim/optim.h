@@ -26,7 +26,10 @@ void cst_optim_free(cst_optim *o);
 /* Zero the moments and, on the host, take the master weights from the device. Call once, after the plan is
  * committed and the weights are set. */
 cst_status cst_optim_start(cst_optim *o);
-/* One update with M's gradients. t counts from 1 (bias correction). Does nothing when a gradient isn't
+/* cst_pass.complete, with the optimizer as user: of gradients that are complete the sums of squares are taken at once,
+ * instead of bringing them again in cst_optim_step. For the last micro-batch of a step. */
+cst_status cst_optim_complete(void *optim, int layer);
+/* One update with M's gradients, which ends the manager's iteration. t counts from 1 (bias correction). Does nothing when a gradient isn't
  * finite. Gradients are left as they are. With state on the host it waits for the norm, then works through
  * the parameters; else it returns at once. */
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);

@@ -21,7 +21,7 @@ cst_status cst_evaluate(double *mean_loss, cst_session *s, cst_batches *b)
         cst_batches_get(b, i, ids, &got);
         for (int64_t r = 0; r < rows; r++) length[r] = r < got ? (int32_t)s->o.seq : 0; /* a short batch is padded */
         CST_GO(cst_batch_set_counted(s->batch, ids, length, cst_batches_counts(b), s->o.config.vocab_size), out);
-        CST_GO(cst_model_evaluate(s->model, s->batch, s->loss), out);
+        CST_GO(cst_session_evaluate(s), out);
         CST_GO(cst_fill(s->mem, s->losses, 0), out);
         CST_GO(cst_loss_sum(s->mem, s->losses, 0, s->loss, 1.0f), out);
         CST_GO(cst_tensor_read(s->losses, 0, &part, sizeof part), out);

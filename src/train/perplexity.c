@@ -42,7 +42,7 @@ static cst_status run_batch(work *k, cst_session *s, const uint32_t *ids, int64_
         }
     }
     CST_TRY(cst_batch_set(s->batch, k->ids, k->length, s->o.config.vocab_size));
-    CST_TRY(cst_model_evaluate(s->model, s->batch, s->loss));
+    CST_TRY(cst_session_evaluate(s));
     return cst_tensor_read(s->loss, 0, k->loss, s->loss->bytes);
 }
 

@@ -1,5 +1,6 @@
 #include "train/session.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,12 @@ const char *cst_placement_name(cst_placement p)
 {
     static const char *const name[] = {"auto", "resident", "static"};
     return (unsigned)p < 3 ? name[p] : "?";
+}
+
+const char *cst_recompute_name(cst_recompute r)
+{
+    static const char *const name[] = {"none", "layer", "auto"};
+    return (unsigned)r < 3 ? name[r] : "?";
 }
 
 static void take_down(cst_session *s)
@@ -58,72 +65,137 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     CST_TRY(cst_batch_create(&s->batch, s->mem, o->batch, o->seq, 2 * o->accum));
     CST_TRY(cst_tensor_create(&s->losses, s->mem, CST_DATA, CST_F32, 1, &one, "loss of the step"));
     CST_TRY(cst_tensor_create(&s->loss, s->mem, CST_DATA, CST_F32, 1, &n, "loss of each token"));
+    cst_tensor_fix(s->losses);
+    cst_tensor_fix(s->loss);
     CST_TRY(cst_tensor_place(s->losses));
     return cst_tensor_place(s->loss);
 }
 
-/* Set up and run one step without the device, so that the manager learns what the step needs. */
-static cst_status try_placement(cst_session *s, cst_placement placement, cst_recompute recompute, uint64_t *bytes)
+/* Set up and run a step of `micros` micro-batches without the device, so that the manager learns what it needs. */
+static cst_status dry_run(cst_session *s, cst_placement placement, int recompute, int micros)
 {
-    cst_recompute keep = s->o.recompute;
-    cst_status st;
+    cst_status st = CST_OK;
     CST_TRY(cst_mem_plan_begin(s->mem));
-    s->o.recompute = recompute;
-    CST_GO(set_up(s, placement), out);
+    s->recompute = recompute;
+    CST_TRY(set_up(s, placement));
     if (!s->o.forward_only) {
-        CST_GO(cst_session_begin(s), out);
-        CST_GO(cst_session_micro(s, 0), out);
+        CST_TRY(cst_session_begin(s));
+        for (int i = 0; i < micros; i++) CST_TRY(cst_session_micro(s, (uint64_t)i));
+        if (s->optim) CST_TRY(cst_optim_step(s->optim, 0, 1));
     }
-    if (s->optim) CST_GO(cst_optim_step(s->optim, 0, 1), out);
-    CST_GO(cst_model_evaluate(s->model, s->batch, s->loss), out);
-    *bytes = cst_mem_plan_bytes(s->mem);
-out:
-    s->o.recompute = keep;
+    CST_TRY(cst_session_evaluate(s));
+    s->planned = cst_mem_plan_bytes(s->mem);
     return st;
 }
 
+static int layers_of(const cst_session *s, cst_recompute r)
+{
+    return r == CST_RECOMPUTE_LAYER ? (int)s->o.config.num_hidden_layers : 0;
+}
+
 /* OVER_BUDGET with what would work. */
-static cst_status explain(cst_session *s, cst_placement least, uint64_t need)
+static cst_status explain(cst_session *s, uint64_t need)
 {
     cst_mem_stats stats;
     uint64_t less = 0;
-    char hint[160] = "";
+    char hint[200] = "";
+    int layers = layers_of(s, CST_RECOMPUTE_LAYER);
     cst_mem_get_stats(s->mem, &stats);
     take_down(s);
-    if (!s->o.forward_only && s->o.recompute == CST_RECOMPUTE_NONE && try_placement(s, least, CST_RECOMPUTE_LAYER, &less) == CST_OK && less < need)
-        snprintf(hint, sizeof hint, "; with --recompute layer %.0f MiB do", less / MIB + 1);
+    if (!s->o.forward_only && s->o.placement != CST_PLACEMENT_AUTO) {
+        if (dry_run(s, CST_PLACEMENT_RESIDENT, 0, s->o.accum) == CST_OK && cst_mem_plan_least(&less, s->mem) == CST_OK && less < need)
+            snprintf(hint, sizeof hint, "; with --placement auto %.0f MiB do", less / MIB + 1);
+    } else if (!s->o.forward_only && s->o.recompute == CST_RECOMPUTE_NONE) {
+        if (dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum) == CST_OK && cst_mem_plan_least(&less, s->mem) == CST_OK && less < need)
+            snprintf(hint, sizeof hint, "; with --recompute layer %.0f MiB do", less / MIB + 1);
+    }
     take_down(s);
     return cst_fail(CST_OVER_BUDGET,
                     "%.1f MiB of device memory are too little: the smallest --device-mem for batch %lld of %lld tokens is %llu bytes "
                     "(%.1f MiB, --placement %s)%s; a smaller --batch or --%s needs less",
                     stats.budget / MIB, (long long)s->o.batch, (long long)s->o.seq, (unsigned long long)need, need / MIB,
-                    cst_placement_name(least), hint, s->o.forward_only ? "length" : "seq");
+                    cst_placement_name(s->o.placement), hint, s->o.forward_only ? "length" : "seq");
+}
+
+/* All on the device, or its static part: exactly what the step needs. *fits 0: more than the budget. */
+static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
+{
+    cst_mem_stats stats;
+    int layers = layers_of(s, s->o.recompute), micros = s->o.accum < 2 ? s->o.accum : 2;
+    s->packed = wants_packed(s, p);
+    CST_TRY(dry_run(s, p, layers, micros));
+    cst_mem_get_stats(s->mem, &stats);
+    if (s->planned > stats.budget && s->packed && s->o.pack == CST_PACK_AUTO) {
+        take_down(s);
+        s->packed = 0;
+        CST_TRY(dry_run(s, p, layers, micros));
+    }
+    *fits = s->planned <= stats.budget;
+    if (!*fits) return CST_OK;
+    s->placement = p;
+    cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p), s->packed ? ", weights packed" : "",
+            s->planned / MIB, stats.budget / MIB);
+    return cst_mem_plan_commit(s->mem);
+}
+
+/* Predicted seconds of a step with so many layers computed again; infinite when that doesn't fit. */
+static cst_status predict(cst_session *s, int layers, double *seconds)
+{
+    cst_plan *plan;
+    take_down(s);
+    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum));
+    cst_status st = cst_mem_plan_try(&plan, s->mem);
+    *seconds = st == CST_OK ? plan->seconds : INFINITY;
+    if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
+    cst_plan_free(plan);
+    return CST_OK;
+}
+
+/* Tensors migrate. How many layers are computed again is a question of predicted time, asked in halves. */
+static cst_status place_migrating(cst_session *s)
+{
+    int all = layers_of(s, CST_RECOMPUTE_LAYER), best = layers_of(s, s->o.recompute);
+    s->packed = 0;
+    cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+    if (s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only) {
+        double least = INFINITY, seconds;
+        for (int i = 0; i <= 4; i++) {
+            CST_TRY(predict(s, all * i / 4, &seconds));
+            if (seconds < least) best = all * i / 4, least = seconds;
+        }
+        for (int d = all / 8, at = best; d >= 1; d /= 2, at = best)
+            for (int k = at - d; k <= at + d; k += 2 * d) {
+                if (k < 0 || k > all) continue;
+                CST_TRY(predict(s, k, &seconds));
+                if (seconds < least) best = k, least = seconds;
+            }
+        if (least == INFINITY) best = all;
+    }
+    take_down(s);
+    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, best, s->o.accum));
+    cst_status st = cst_mem_plan_commit(s->mem);
+    if (st == CST_OVER_BUDGET) {
+        uint64_t need;
+        CST_TRY(cst_mem_plan_least(&need, s->mem));
+        return explain(s, need);
+    }
+    CST_TRY(st);
+    s->placement = CST_PLACEMENT_AUTO;
+    const cst_plan *plan = cst_mem_plan(s->mem);
+    s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
+    cst_log(CST_LOG_DEBUG, "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, %d of %d layers computed again", s->planned / MIB,
+            (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, best, all);
+    return CST_OK;
 }
 
 static cst_status place(cst_session *s)
 {
-    cst_placement first = s->o.placement == CST_PLACEMENT_STATIC ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
-    cst_placement last = s->o.placement == CST_PLACEMENT_RESIDENT || !s->o.with_optim ? CST_PLACEMENT_RESIDENT : CST_PLACEMENT_STATIC;
-    if (!s->o.with_optim) first = last;
-    cst_mem_stats stats;
-    for (cst_placement p = first;; p++) {
-        s->packed = wants_packed(s, p);
-        CST_TRY(try_placement(s, p, s->o.recompute, &s->planned));
-        cst_mem_get_stats(s->mem, &stats);
-        if (s->planned > stats.budget && s->packed && s->o.pack == CST_PACK_AUTO) {
-            take_down(s);
-            s->packed = 0;
-            CST_TRY(try_placement(s, p, s->o.recompute, &s->planned));
-        }
-        if (s->planned <= stats.budget) {
-            s->placement = p;
-            cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p),
-                    s->packed ? ", weights packed" : "", s->planned / MIB, stats.budget / MIB);
-            return cst_mem_plan_commit(s->mem);
-        }
-        if (p == last) return explain(s, p, s->planned);
-        take_down(s);
-    }
+    int fits;
+    cst_placement p = s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    CST_TRY(place_fixed(s, p, &fits));
+    if (fits) return CST_OK;
+    if (s->o.placement != CST_PLACEMENT_AUTO) return explain(s, s->planned);
+    return place_migrating(s);
 }
 
 /* Before anything is planned, so that nothing is chosen anew. Another device has other engines: then it can't be helped. */
@@ -142,20 +214,21 @@ static cst_status pin_products(cst_session *s)
     return cst_gemm_choices_pin(s->dev, s->o.products, "the checkpoint's \"matrix_products\"");
 }
 
+static cst_status check(const cst_session_options *o)
+{
+    if (o->batch < 1 || o->seq < 1 || o->accum < 1) return cst_fail(CST_USAGE, "batch, seq and accum must be 1 or more");
+    if (o->seq <= o->config.max_position_embeddings) return CST_OK;
+    return cst_fail(CST_USAGE, "sequences of %lld tokens (--seq): the model has positions for %lld tokens", (long long)o->seq,
+                    (long long)o->config.max_position_embeddings);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
     cst_status st;
     if (!s) return cst_fail(CST_NO_MEMORY, "session");
     s->o = *o;
-    if (o->batch < 1 || o->seq < 1 || o->accum < 1) {
-        st = cst_fail(CST_USAGE, "batch, seq and accum must be 1 or more");
-        goto fail;
-    }
-    if (o->seq > o->config.max_position_embeddings) {
-        st = cst_fail(CST_USAGE, "sequences of %lld tokens (--seq): the model has positions for %lld tokens", (long long)o->seq, (long long)o->config.max_position_embeddings);
-        goto fail;
-    }
+    CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
@@ -163,6 +236,27 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     CST_GO(place(s), fail);
     *out = s;
     return CST_OK;
+fail:
+    return cst_session_close(s, st);
+}
+
+cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
+{
+    cst_session *s = calloc(1, sizeof *s);
+    cst_status st;
+    if (!s) return cst_fail(CST_NO_MEMORY, "session");
+    s->o = *o;
+    s->o.pack = CST_PACK_NEVER;
+    CST_GO(check(o), fail);
+    if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
+    else CST_GO(cst_device_imagine(&s->dev, (uint64_t)1 << 50), fail);
+    CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
+    CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
+    CST_GO(dry_run(s, CST_PLACEMENT_RESIDENT, layers_of(s, o->recompute), o->accum), fail);
+    CST_GO(cst_trace_copy(out, cst_mem_trace(s->mem)), fail);
+    snprintf((*out)->about, sizeof (*out)->about, "%lld layers of %lld, batch %lld of %lld tokens, %d micro-batches, recompute %s",
+             (long long)o->config.num_hidden_layers, (long long)o->config.hidden_size, (long long)o->batch, (long long)o->seq, o->accum,
+             cst_recompute_name(o->recompute));
 fail:
     return cst_session_close(s, st);
 }
@@ -189,16 +283,38 @@ cst_status cst_session_close(cst_session *s, cst_status st)
 cst_status cst_session_begin(cst_session *s)
 {
     s->micros = 0;
+    CST_TRY(cst_mem_step(s->mem));
     return cst_fill(s->mem, s->losses, 0);
+}
+
+/* Without an optimizer gradients are what the step is for: the plan shall not take them for worthless at its end. */
+static cst_status keep_gradients(cst_session *s)
+{
+    for (int i = 0; i < s->model->params; i++) {
+        if (!s->model->g[i]) continue;
+        cst_use use = {s->model->g[i], CST_READ, NULL, 0};
+        CST_TRY(cst_mem_acquire(s->mem, "gradients", &use, 1, NULL, NULL));
+        cst_mem_release(s->mem, &use, 1);
+    }
+    return cst_mem_step_end(s->mem);
 }
 
 cst_status cst_session_micro(cst_session *s, uint64_t index)
 {
     int64_t targets = s->batch->count * s->o.accum;
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
-    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->o.recompute, .scale = scale,
+    cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->recompute, .scale = scale,
                   .accumulate = s->micros > 0};
+    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete, p.user = s->optim;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
-    return cst_loss_sum(s->mem, s->losses, 0, s->loss, scale);
+    CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));
+    return !s->optim && s->micros == s->o.accum ? keep_gradients(s) : CST_OK;
+}
+
+cst_status cst_session_evaluate(cst_session *s)
+{
+    if (s->o.forward_only) CST_TRY(cst_mem_step(s->mem)); /* else it is between two steps */
+    CST_TRY(cst_model_evaluate(s->model, s->batch, s->loss));
+    return s->o.forward_only ? cst_mem_step_end(s->mem) : CST_OK;
 }

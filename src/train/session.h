@@ -9,11 +9,19 @@
 #include "optim/optim.h"
 
 typedef enum cst_placement {
-    CST_PLACEMENT_AUTO,      /* the first of the two below that fits */
+    CST_PLACEMENT_AUTO,      /* everything on the device where that fits; else tensors migrate as the manager plans */
     CST_PLACEMENT_RESIDENT,  /* everything on the device */
-    CST_PLACEMENT_STATIC     /* master weights and optimizer state on the host */
+    CST_PLACEMENT_STATIC     /* master weights and optimizer state on the host, the rest on the device */
 } cst_placement;
 const char *cst_placement_name(cst_placement p);
+
+/* Activations that backward needs. */
+typedef enum cst_recompute {
+    CST_RECOMPUTE_NONE,      /* all are kept, or leave the device and come back */
+    CST_RECOMPUTE_LAYER,     /* each layer keeps its input and is computed again */
+    CST_RECOMPUTE_AUTO       /* as many layers, from the first on, as make the predicted step shortest; none when all fits */
+} cst_recompute;
+const char *cst_recompute_name(cst_recompute r);
 
 /* Keep weights packed for backward products too (see gemm/packed.h), on devices that the native engine serves. */
 typedef enum cst_pack {
@@ -38,6 +46,7 @@ typedef struct cst_session_options {
     cst_placement placement;
     cst_pack pack;
     cst_recompute recompute;
+    uint64_t host_mem, pinned_mem; /* most bytes of host memory for what isn't on the device; of them pinned; 0: any */
     double dropout;
     uint64_t seed;
 } cst_session_options;
@@ -53,6 +62,7 @@ typedef struct cst_session {
     cst_tensor *losses;      /* [1] sum over a step's micro-batches */
     cst_placement placement; /* what was chosen */
     int packed;              /* weights are kept packed as well */
+    int recompute;           /* layers computed again in backward */
     uint64_t planned;        /* bytes on the device that the plan needs */
     int micros;              /* micro-batches of the step so far */
 } cst_session;
@@ -66,10 +76,16 @@ cst_status cst_session_start(cst_session *s);
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
 
+/* What a step of such a session does with memory, without doing it. o->device NULL: no device is needed, and o->device_mem
+ * isn't looked at; else the device's own scratch, chunks and rates. With recompute AUTO as with NONE. *out: cst_trace_free. */
+cst_status cst_session_trace(cst_trace **out, const cst_session_options *o);
+
 /* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro. micro:
  * forward and backward of the batch set in s->batch; the first one after begin overwrites the gradients, the others
  * add to them. index counts all micro-batches since the run's first. */
 cst_status cst_session_begin(cst_session *s);
 cst_status cst_session_micro(cst_session *s, uint64_t index);
+/* Losses of the batch set in s->batch to s->loss. */
+cst_status cst_session_evaluate(cst_session *s);
 
 #endif

@@ -1,0 +1,178 @@
+/* What operators and transfers take, from the device's own clock. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "memory/internal.h"
+
+/* --- operators: one iteration on a queue that keeps times ------------------------------------------------- */
+
+static cst_status begin(cst_mem *m)
+{
+    cst_measure *x = &m->measure;
+    size_t n = (size_t)m->trace->moments;
+    cl_int err;
+    m->measured = 1;
+    cl_command_queue q = clCreateCommandQueue(m->dev->context, m->dev->info.id, CL_QUEUE_PROFILING_ENABLE, &err);
+    if (err != CL_SUCCESS) return CST_OK; /* then without */
+    x->mark = calloc(n, sizeof *x->mark);
+    x->parent = malloc(n * sizeof *x->parent);
+    cst_status st = x->mark && x->parent ? cst_mem_finish(m) : cst_fail(CST_NO_MEMORY, "measuring");
+    if (st != CST_OK) {
+        clReleaseCommandQueue(q);
+        cst_measure_stop(m);
+        return st;
+    }
+    for (size_t i = 0; i < n; i++) x->parent[i] = -1;
+    x->usual = m->dev->compute;
+    m->dev->compute = q;
+    return CST_OK;
+}
+
+void cst_measure_mark(cst_mem *m, int moment, int end)
+{
+    if (moment < 0) return;
+    if (!end && m->depth > 1) m->measure.parent[moment] = m->open[m->depth - 2];
+    cl_event *e = &m->measure.mark[moment][end];
+    if (*e || clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e) != CL_SUCCESS) *e = NULL;
+}
+
+void cst_measure_stop(cst_mem *m)
+{
+    cst_measure *x = &m->measure;
+    if (x->usual) {
+        clFinish(m->dev->compute);
+        clReleaseCommandQueue(m->dev->compute);
+        m->dev->compute = x->usual;
+    }
+    for (int i = 0; x->mark && i < m->trace->moments; i++)
+        for (int k = 0; k < 2; k++)
+            if (x->mark[i][k]) clReleaseEvent(x->mark[i][k]);
+    free(x->mark);
+    free(x->parent);
+    memset(x, 0, sizeof *x);
+}
+
+static double time_of(cl_event e)
+{
+    cl_ulong t = 0;
+    if (!e || clGetEventProfilingInfo(e, CL_PROFILING_COMMAND_END, sizeof t, &t, NULL) != CL_SUCCESS) return 0;
+    return 1e-9 * (double)t;
+}
+
+/* Each moment's time without that of operators inside it. 0: the device doesn't tell. */
+static int read_times(cst_mem *m)
+{
+    cst_trace *t = m->trace;
+    double sum = 0, flops = 0, flop_seconds = 0;
+    for (int k = 0; k < t->moments; k++) {
+        double from = time_of(m->measure.mark[k][0]), to = time_of(m->measure.mark[k][1]);
+        t->moment[k].seconds = from > 0 && to > from ? to - from : 0;
+        sum += t->moment[k].seconds;
+    }
+    if (sum <= 0) {
+        for (int k = 0; k < t->moments; k++) t->moment[k].seconds = -1;
+        return 0;
+    }
+    for (int k = t->moments - 1; k >= 0; k--) { /* the inner ones come later: they are whole when they are subtracted */
+        int p = m->measure.parent[k];
+        if (t->moment[k].flops > 0) flops += t->moment[k].flops, flop_seconds += t->moment[k].seconds;
+        if (p >= 0) t->moment[p].seconds -= t->moment[k].seconds;
+    }
+    for (int k = 0; k < t->moments; k++)
+        if (t->moment[k].seconds < 0) t->moment[k].seconds = 0;
+    if (flop_seconds > 0) t->rates.flops = m->rates.flops = flops / flop_seconds;
+    return 1;
+}
+
+/* The same memory, a better plan. */
+static cst_status plan_again(cst_mem *m)
+{
+    uint64_t bytes = 0;
+    cst_plan *old = m->plan;
+    for (int i = 0; i < m->arena.slabs; i++) bytes += m->arena.slab[i].capacity;
+    m->plan = NULL;
+    cst_status st = cst_step_plan(m, bytes);
+    int fits = st == CST_OK && m->plan->slabs <= m->arena.slabs;
+    for (int i = 0; fits && i < m->plan->slabs; i++) fits = m->plan->slab[i] <= m->arena.slab[i].capacity;
+    if (fits) {
+        cst_plan_free(old);
+        return cst_host_room(m, m->plan->host_bytes);
+    }
+    if (st == CST_OK) cst_plan_free(m->plan);
+    m->plan = old; /* it still holds */
+    return CST_OK;
+}
+
+cst_status cst_measure_step(cst_mem *m)
+{
+    if (m->measure.usual) {
+        CST_TRY(cst_mem_finish(m));
+        int whole = m->on_plan && m->at == m->trace->moments && read_times(m);
+        cst_measure_stop(m);
+        if (!whole) return CST_OK;
+        double before = m->plan->seconds;
+        CST_TRY(plan_again(m));
+        cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
+                1e3 * before, 1e3 * m->plan->compute_seconds);
+        return CST_OK;
+    }
+    return m->stats.iterations == 1 && !m->measured ? begin(m) : CST_OK;
+}
+
+/* --- transfers --------------------------------------------------------------------------------------------- */
+
+/* Seconds for `times` transfers of `bytes` each way that is asked for. */
+static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *host, size_t bytes, int up, int down)
+{
+    enum { TIMES = 4 };
+    double best = 0;
+    for (int i = 0; i < TIMES; i++) {
+        double t = cst_now();
+        cl_int err = CL_SUCCESS;
+        if (up) err = clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL);
+        if (down && err == CL_SUCCESS) err = clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL);
+        CST_TRY(cst_cl(err, "transfer"));
+        CST_TRY(cst_mem_finish(m));
+        t = cst_now() - t;
+        if (!i || t < best) best = t;
+    }
+    *seconds = best;
+    return CST_OK;
+}
+
+cst_status cst_measure_rates(cst_mem *m)
+{
+    size_t bytes = 16 * CST_MIB;
+    uint64_t left = m->largest; /* what the plan takes at least */
+    cl_mem b = NULL;
+    void *host = NULL;
+    double up, down, both;
+    cst_status st;
+    int planning = m->planning;
+    while (bytes > 4096 && 2 * bytes > left) bytes /= 2;
+    if (2 * bytes > left) return CST_OK; /* the guess stays */
+    m->planning = 0;
+    CST_GO(cst_mem_buffer(m, &b, 2 * bytes), out);
+    CST_GO(cst_host_alloc(&host, m, 2 * bytes), out);
+    CST_GO(transfer_time(&up, m, b, host, bytes, 1, 0), out);
+    CST_GO(transfer_time(&down, m, b, host, bytes, 0, 1), out);
+    CST_GO(transfer_time(&both, m, b, host, bytes, 1, 1), out);
+    m->rates.up = (double)bytes / up;
+    m->rates.down = (double)bytes / down;
+    m->rates.both = (up > down ? up : down) / both;
+    if (m->rates.both > 1) m->rates.both = 1;
+    if (m->rates.both < 0.5) m->rates.both = 0.5;
+    cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
+            m->rates.both);
+out:
+    if (b) {
+        clReleaseMemObject(b);
+        m->dev->released++;
+        m->stats.reserved -= 2 * bytes;
+    }
+    cst_host_free(m, host);
+    m->planning = planning;
+    return st;
+}
