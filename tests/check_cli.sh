@@ -119,6 +119,56 @@ echo '{"step": "x"}' >"$dir/broken/metrics.jsonl"
 expect 1 "metrics.jsonl, line 1" "$CASTOR" report "$dir/broken"
 [ -e "$dir/broken/report.html" ] && bad "a report was left after a failure"
 
+# Plans and traces, all without a device.
+expect 0 "trace record" "$CASTOR" --help
+expect 2 "trace fly: no such command" "$CASTOR" trace fly
+expect 2 "trace: no such command" "$CASTOR" trace
+shape="--config $dir/tiny.json --batch 2 --seq 16"
+expect 0 "smallest budget" "$CASTOR" plan $shape
+expect 2 "needs --config NAME or --trace FILE" "$CASTOR" plan
+expect 2 "exclude each other" "$CASTOR" plan $shape --trace "$dir/t.json"
+expect 2 "positions for 64 tokens" "$CASTOR" plan --config "$dir/tiny.json" --seq 65
+expect 2 "needs --out FILE" "$CASTOR" trace record $shape
+expect 0 "step.json" "$CASTOR" trace record $shape --out "$dir/step.json"
+expect 1 "/proc/none" "$CASTOR" trace record $shape --out /proc/none/t.json
+"$CASTOR" plan $shape >"$dir/a" 2>"$dir/err"
+expect 0 "smallest budget" "$CASTOR" plan --trace "$dir/step.json"
+cmp -s "$dir/a" "$dir/outp" || bad "a recorded trace gives another plan than its configuration"
+least=$(sed -n 's/.*smallest budget .*--device-mem \([0-9]*\)).*/\1/p' "$dir/a")
+expect 0 "fits *yes" "$CASTOR" plan --trace "$dir/step.json" --device-mem "$least"
+expect 1 "the smallest --device-mem that works is $least " "$CASTOR" plan --trace "$dir/step.json" --device-mem $((least - 1))
+expect 1 "the smallest --device-mem that works is $least " "$CASTOR" trace html "$dir/step.json" --device-mem 1KiB --out "$dir/never.html"
+[ -e "$dir/never.html" ] && bad "a page was left after a failure"
+expect 0 '"least_bytes": '"$least" "$CASTOR" plan --trace "$dir/step.json" --json
+for key in about device peak_bytes host_bytes up_bytes down_bytes bound_bytes seconds compute_seconds stall_seconds limit resident_bytes budgets; do
+    grep -q "\"$key\"" "$dir/outp" || bad "plan --json lacks $key"
+done
+echo '{"up": 1e6, "down": 1e6}' >"$dir/slow.json"
+expect 0 "limited by  *\(uploads\|downloads\);" "$CASTOR" plan --trace "$dir/step.json" --device-mem "$least" --rates "$dir/slow.json"
+echo '{"up": 0}' >"$dir/slow.json"
+expect 1 'slow.json: "up" is 0; allowed' "$CASTOR" plan --trace "$dir/step.json" --rates "$dir/slow.json"
+expect 0 "largest tensors" "$CASTOR" trace show "$dir/step.json"
+expect 0 '"largest_tensors"' "$CASTOR" trace show "$dir/step.json" --json
+expect 0 "proven bound" "$CASTOR" trace replay "$dir/step.json"
+expect 0 '"least_recently_used"' "$CASTOR" trace replay "$dir/step.json" --device-mem "$least,1GiB" --json
+expect 2 "sizes as 384MiB or 2GiB,4GiB" "$CASTOR" trace replay "$dir/step.json" --device-mem 1GiB,,2GiB
+expect 1 "smallest --device-mem" "$CASTOR" trace replay "$dir/step.json" --device-mem 1GiB,1
+expect 0 "step.html" "$CASTOR" trace html "$dir/step.json" --device-mem "$least" --out "$dir/step.html"
+grep -q "</html>" "$dir/step.html" || bad "trace html's page is not complete"
+grep -qE '<script|https?://|src=|@import' "$dir/step.html" && bad "trace html's page takes something from elsewhere"
+expect 0 "events.json" "$CASTOR" trace perfetto "$dir/step.json" --device-mem "$least" --out "$dir/events.json"
+if command -v python3 >/dev/null; then
+    operators=$(python3 -c 'import json, sys; print(len([e for e in json.load(sys.stdin)["traceEvents"] if e["ph"] == "X" and e["tid"] == 1]))' <"$dir/events.json")
+    "$CASTOR" trace show "$dir/step.json" --json | grep -q "\"moments\": $operators," || bad "trace events are not one for each operator"
+fi
+for c in show replay html perfetto; do
+    expect 2 "needs a FILE" "$CASTOR" trace $c $([ $c = html ] || [ $c = perfetto ] && echo --out "$dir/never")
+    expect 1 "none.json: No such file" "$CASTOR" trace $c "$dir/none.json" $([ $c = html ] || [ $c = perfetto ] && echo --out "$dir/never")
+done
+sed 's/"castor_trace": 1/"castor_trace": 2/' "$dir/step.json" >"$dir/newer.json"
+expect 1 'newer.json: "castor_trace" is 2; this program reads 1' "$CASTOR" trace show "$dir/newer.json"
+expect 1 'newer.json: "castor_trace" is 2' "$CASTOR" plan --trace "$dir/newer.json"
+
 # Freezing, weights from another folder.
 expect 0 "loss" "$CASTOR" train $tiny --steps 2 --freeze "model.decoder.embed_*,*.layers.0.*" --freeze "*bias" --out "$dir/frozen"
 grep -q '"frozen_tensors": 26' "$dir/frozen/run.json" || bad "run.json has not 26 frozen tensors"

@@ -19,6 +19,17 @@ static const cst_command commands[] = {
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
     {{"tune", NULL}, IN_TUNE, cst_cmd_tune, "find and keep good settings for a device's matrix products", "castor tune [--seconds N] [options]"},
+    {{"plan", NULL}, IN_PLAN, cst_cmd_plan, "tell, without a device, whether a step fits, what moves and how long it takes",
+     "castor plan --config NAME|--trace FILE [--device-mem SIZE] [options]"},
+    {{"trace", "record"}, IN_RECORD, cst_cmd_trace_record, "write what a step does with memory to a file",
+     "castor trace record --config NAME --out FILE [options]"},
+    {{"trace", "show"}, IN_SHOW, cst_cmd_trace_show, "print what is in a trace", "castor trace show FILE [--json]"},
+    {{"trace", "replay"}, IN_REPLAY, cst_cmd_trace_replay, "compare ways to move a trace's tensors",
+     "castor trace replay FILE [--device-mem SIZE,...] [--json]"},
+    {{"trace", "html"}, IN_PAGE, cst_cmd_trace_html, "draw a trace and its plan on one page",
+     "castor trace html FILE --out PAGE.html [--device-mem SIZE]"},
+    {{"trace", "perfetto"}, IN_EVENTS, cst_cmd_trace_perfetto, "write a plan's times as trace events for ui.perfetto.dev",
+     "castor trace perfetto FILE --out T.json [--device-mem SIZE]"},
     {{"report", NULL}, IN_REPORT, cst_cmd_report, "make a training run's report.html anew", "castor report DIR"},
     {{"completion", "bash"}, IN_COMPLETION, cst_cmd_completion, "print a script that completes castor's words in bash",
      "castor completion bash"},
@@ -101,7 +112,8 @@ int main(int argc, char **argv)
     if (!c) {
         if (argc < 2) print_help(stderr);
         else {
-            int two = argc > 2 && (!strcmp(argv[1], "bench") || !strcmp(argv[1], "tokenizer") || !strcmp(argv[1], "completion"));
+            int two = argc > 2 && (!strcmp(argv[1], "bench") || !strcmp(argv[1], "tokenizer") || !strcmp(argv[1], "trace") ||
+                                   !strcmp(argv[1], "completion"));
             fprintf(stderr, "castor: %s%s%s: no such command (see castor --help)\n", argv[1], two ? " " : "", two ? argv[2] : "");
         }
         return 2;
@@ -116,7 +128,9 @@ int main(int argc, char **argv)
         cst_args_help(stdout, c->bit);
         return finish(CST_OK);
     }
-    cst_log_set(sink, NULL, cst_args_flag(&a, CST_OPTION_QUIET)     ? CST_LOG_ERROR
+    int quiet = cst_args_flag(&a, CST_OPTION_QUIET) || (c->bit & (IN_PLAN | IN_RECORD) && !cst_args_flag(&a, CST_OPTION_VERBOSE));
+    /* a step that isn't run has nothing to tell of engines and pinned memory */
+    cst_log_set(sink, NULL, quiet                                   ? CST_LOG_ERROR
                             : cst_args_flag(&a, CST_OPTION_VERBOSE) ? CST_LOG_DEBUG
                                                                     : CST_LOG_INFO);
     cst_device_prepare();

@@ -38,6 +38,29 @@ static const struct words {
     {IN_TUNE, "Tries engines and settings of the matrix products on this device and keeps what is fastest in the cache folder, where every "
               "later run finds it. What computes wrong results is never kept.",
      "Ten minutes|castor tune --seconds 600"},
+    {IN_PLAN,
+     "Tells, without any device, whether a step fits a budget of device memory, what moves between host and device in it, how long it would take and "
+     "what sets the pace, the smallest budget that works, and the same for a number of other budgets. A budget that is too small is an error that "
+     "names the smallest one.\n"
+     "Activations, parameters, gradients and optimizer state all migrate as the plan says: it is --placement auto that is planned. "
+     "Times are reckoned from the trace's measured times, or from rates of a device (--rates) where there are none. \"compute\" limits a step "
+     "when operators wait for at most 2 % of it; \"uploads\" or \"downloads\", whichever is under way during more of the waiting; \"room\" when "
+     "neither is: what is waited for could not begin in time.",
+     "Does it fit?|castor plan --config opt-350m --batch 8 --seq 1024 --device-mem 4GiB\n"
+     "The same step on a device with another connection|echo '{\"up\": 25e9, \"down\": 25e9}' >pcie.json; castor plan --trace step.json --rates pcie.json"},
+    {IN_RECORD, "Writes what one step does with memory, operator by operator, as JSON (docs/trace.md).",
+     "A step with recomputed layers|castor trace record --config opt-1.3b --recompute layer --out step.json"},
+    {IN_SHOW, "Prints a trace's totals by class of tensor, its operators by time, its largest moments and its largest tensors.", "Look at a trace|castor trace show step.json"},
+    {IN_REPLAY,
+     "Compares, for each budget, the bytes moved in a step by the plan, by eviction of what is used again last, by eviction of what was used longest ago, "
+     "and a bound that no plan can go below. The policies' times are those of transfers on demand, none hidden.",
+     "Three budgets|castor trace replay step.json --device-mem 1GiB,2GiB,4GiB"},
+    {IN_PAGE,
+     "Draws device memory over a step by class of tensor, operators, waits, uploads and downloads under one axis of time, and lists the longest "
+     "waits and the largest tensors: one page that needs nothing else.",
+     "Draw a plan|castor trace html step.json --device-mem 4GiB --out step.html"},
+    {IN_EVENTS, "Writes the same times as trace events: open the file with ui.perfetto.dev or chrome://tracing.",
+     "Zoom into a plan|castor trace perfetto step.json --device-mem 4GiB --out step.events.json"},
     {IN_REPORT, "Reads metrics.jsonl and run.json of a folder that castor train has written to, and writes report.html there. A run does that "
                 "itself, after each evaluation and checkpoint and at its end; this is for one that goes on or was killed.",
      "Look at a run|castor report run/a && xdg-open run/a/report.html"},

@@ -74,6 +74,23 @@ static int word_index(const char *list, const char *word)
     }
 }
 
+/* The sizes of "4GiB,384MiB"; list may be NULL. -1: one is none, or below min. */
+static int parse_sizes(uint64_t *list, int most, const char *s, double min)
+{
+    char one[64];
+    for (int n = 0;; n++) {
+        size_t len = strcspn(s, ",");
+        uint64_t v;
+        if (len >= sizeof one) return -1;
+        memcpy(one, s, len);
+        one[len] = 0;
+        if (!parse_size(&v, one) || v < (uint64_t)min) return -1;
+        if (list && n < most) list[n] = v;
+        s += len;
+        if (!*s++) return n + 1;
+    }
+}
+
 static cst_status check_value(const struct option *o, const char *text)
 {
     int64_t i;
@@ -89,6 +106,9 @@ static cst_status check_value(const struct option *o, const char *text)
     case CST_OPT_SIZE:
         if (parse_size(&size, text) && size >= (uint64_t)o->min) return CST_OK;
         return cst_fail(CST_USAGE, "--%s %s: a size as 384MiB, 4GiB or a number of bytes is wanted", o->name, text);
+    case CST_OPT_SIZES:
+        if (parse_sizes(NULL, 0, text, o->min) > 0) return CST_OK;
+        return cst_fail(CST_USAGE, "--%s %s: sizes as 384MiB or 2GiB,4GiB are wanted", o->name, text);
     case CST_OPT_CHOICE:
         if (word_index(o->value, text) >= 0) return CST_OK;
         return cst_fail(CST_USAGE, "--%s %s: one of %s is wanted", o->name, text, o->value);
@@ -96,7 +116,7 @@ static cst_status check_value(const struct option *o, const char *text)
     }
 }
 
-/* One more value of a LIST, behind those that came before. */
+/* One more value of a LIST or SIZES, behind those that came before. */
 static cst_status join(cst_args *a, int id, const char *value)
 {
     char *to = a->list + a->listed;
@@ -139,7 +159,7 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
             if (!eq && i + 1 == argc) return cst_fail(CST_USAGE, "--%s: %s is missing", options[id].name, options[id].value);
             const char *value = eq ? eq + 1 : argv[++i];
             CST_TRY(check_value(&options[id], value));
-            if (options[id].kind == CST_OPT_LIST && a->given[id]) CST_TRY(join(a, id, value));
+            if ((options[id].kind == CST_OPT_LIST || options[id].kind == CST_OPT_SIZES) && a->given[id]) CST_TRY(join(a, id, value));
             else a->text[id] = value;
         }
         a->given[id] = 1;
@@ -193,6 +213,12 @@ uint64_t cst_args_size(const cst_args *a, cst_option_id id)
     uint64_t v = 0;
     parse_size(&v, a->text[id]);
     return v;
+}
+
+int cst_args_sizes(uint64_t *list, int most, const cst_args *a, cst_option_id id)
+{
+    int n = parse_sizes(list, most, a->text[id], 0);
+    return n < most ? n : most;
 }
 
 int cst_args_choice(const cst_args *a, cst_option_id id)

@@ -16,6 +16,7 @@ typedef enum cst_option_kind {
     CST_OPT_INT,     /* whole number >= min */
     CST_OPT_REAL,    /* number >= min */
     CST_OPT_SIZE,    /* bytes: 384MiB, 4GiB, 1500000 */
+    CST_OPT_SIZES,   /* some of them with commas; given more than once, joined */
     CST_OPT_CHOICE   /* one of the words in `value`, separated by | */
 } cst_option_kind;
 
@@ -30,22 +31,30 @@ typedef enum cst_option_kind {
 #define IN_ENCODE 128u
 #define IN_DECODE 256u
 #define IN_LEARN 512u /* castor tokenizer train */
+#define IN_PLAN 1024u
+#define IN_RECORD 2048u /* castor trace record, show, replay, html, perfetto */
+#define IN_SHOW 65536u
+#define IN_REPLAY 131072u
+#define IN_PAGE 262144u
+#define IN_EVENTS 524288u
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
 #define IN_EVAL 4096u
 #define IN_GENERATE 8192u
-#define IN_OPERAND (IN_TOKENIZER | IN_REPORT) /* takes a FILE or DIR besides its options */
+#define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
+#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
-#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN)
-#define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION)
+#define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
+#define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
     X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS | IN_EVAL | IN_GENERATE, "start from this Hugging Face folder (config.json, weights)")     \
-    X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_STEP,                                                                      \
+    X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_SHAPE,                                                                      \
       "random start: opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, or any OPT config.json")                          \
     X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_EVAL, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw (eval: the last)")  \
     X(TEXT, "text", TEXT, "FILE", 0, NULL, IN_EVAL, "this text, instead of --data")                                               \
@@ -77,11 +86,12 @@ typedef enum cst_option_kind {
     X(MIN_FREQUENCY, "min-frequency", INT, "N", 1, "2", IN_LEARN, "merge only pairs that come N times")                          \
     X(TOKENS_FILE, "tokens-file", TEXT, "F.json", 0, NULL, IN_TRAIN | IN_GRADS | IN_EVAL,                                                \
       "a JSON array of arrays of token ids: the batch (grads), or the text, one array after the other")                  \
-    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN, "where results go: train and tokenizer train a folder, grads a safetensors file, tune JSON")       \
+    X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN | IN_RECORD | IN_PAGE | IN_EVENTS,                  \
+      "where results go: train and tokenizer train a folder, grads a safetensors file, tune and trace record JSON, trace html a page")       \
     X(LOGITS, "logits", TEXT, "FILE", 0, NULL, IN_GRADS, "write the logits [sequences, tokens, vocabulary] to this safetensors file too") \
-    X(BATCH, "batch", INT, "N", 1, "8", IN_STEP | IN_EVAL, "sequences a micro-batch; eval: windows at once")                                              \
-    X(SEQ, "seq", INT, "T", 2, NULL, IN_STEP, "tokens a sequence; default: 1024, or the model's limit")                           \
-    X(ACCUM, "accum", INT, "N", 1, "1", IN_STEP, "micro-batches a step")                                                          \
+    X(BATCH, "batch", INT, "N", 1, "8", IN_SHAPE | IN_EVAL, "sequences a micro-batch; eval: windows at once")                                              \
+    X(SEQ, "seq", INT, "T", 2, NULL, IN_SHAPE, "tokens a sequence; default: 1024, or the model's limit")                           \
+    X(ACCUM, "accum", INT, "N", 1, "1", IN_SHAPE, "micro-batches a step")                                                          \
     X(STEPS, "steps", INT, "N", 1, NULL, IN_STEP, "steps to train; bench: steps to time (default 10)")                            \
     X(EPOCHS, "epochs", REAL, "X", 0, NULL, IN_TRAIN, "passes over the text, instead of --steps (default 3)")                     \
     X(LR, "lr", REAL, "X", 0, "5e-5", IN_TRAIN, "highest learning rate")                                                          \
@@ -92,8 +102,8 @@ typedef enum cst_option_kind {
     X(BETA2, "beta2", REAL, "X", 0, "0.999", IN_TRAIN, "AdamW's second moment")                                                   \
     X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
-    X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_STEP, "default: the configuration's (bench: 0)")                                 \
-    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_STEP, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
+    X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
+    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
@@ -122,10 +132,18 @@ typedef enum cst_option_kind {
     X(SECONDS, "seconds", INT, "N", 1, "240", IN_TUNE, "time for the search")                                                     \
     X(GEMM, "gemm", CHOICE, "auto|clblast|native", 0, "auto", IN_RUN | IN_MEASURE,                                                \
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
+    X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
+      "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
     X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
     X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
+    X(TRACE, "trace", TEXT, "FILE", 0, NULL, IN_PLAN, "plan this trace (castor trace record), instead of --config")                \
+    X(RATES, "rates", TEXT, "FILE", 0, NULL, IN_PLAN | IN_RECORD | IN_TRACED,                                                     \
+      "rates of a device: JSON with some of up, down, both, memory, flops, launch (docs/trace.md), or another trace")             \
+    X(BUDGET, "device-mem", SIZE, "SIZE", 1, NULL, IN_PLAN | IN_PAGE | IN_EVENTS,                                                 \
+      "budget of device memory, as 384MiB or 4GiB; default: as much as lets all stay")                                            \
+    X(BUDGETS, "device-mem", SIZES, "SIZE,...", 1, NULL, IN_REPLAY, "budgets of device memory, as 384MiB or 2GiB,4GiB; default: some") \
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
@@ -147,7 +165,7 @@ typedef struct cst_args {
     const char *operand;                  /* FILE or DIR; NULL: none */
     const char *text[CST_OPTION_COUNT];   /* value as given, or the default; NULL: none */
     unsigned char given[CST_OPTION_COUNT];
-    char list[4096];                      /* joined values of LISTs */
+    char list[4096];                      /* joined values of LISTs and SIZES */
     size_t listed;
     int argc;                             /* the whole command line, borrowed */
     char **argv;
@@ -170,6 +188,8 @@ int cst_args_flag(const cst_args *a, cst_option_id id);
 int64_t cst_args_int(const cst_args *a, cst_option_id id);
 double cst_args_real(const cst_args *a, cst_option_id id);
 uint64_t cst_args_size(const cst_args *a, cst_option_id id);
+/* The first `most` values of SIZES; how many there are. */
+int cst_args_sizes(uint64_t *list, int most, const cst_args *a, cst_option_id id);
 /* Position of a CHOICE's word in its list. */
 int cst_args_choice(const cst_args *a, cst_option_id id);
 

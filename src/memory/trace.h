@@ -77,8 +77,12 @@ double cst_trace_seconds(const cst_trace *t, int moment);
  * persistent and is read before it is written, fixed but not persistent, rates that aren't positive. */
 cst_status cst_trace_check(const cst_trace *t);
 
-/* JSON, see docs/trace.md. */
+/* JSON, see docs/trace.md. save: INPUT, and no file, for a trace that load wouldn't take. load: INPUT naming the file, the
+ * member and what is allowed, for wrong types, numbers out of range, another schema, and what cst_trace_check finds. */
 cst_status cst_trace_save(const cst_trace *t, const char *path);
 cst_status cst_trace_load(cst_trace **out, const char *path);
+/* Replace those rates that a JSON file names, at its top or in "rates" (so that a trace may be given); errors as load, *r is
+ * then as it was. *computing: one of memory, flops and launch changed, so measured times are another device's. */
+cst_status cst_rates_load(cst_rates *r, const char *path, int *computing);
 
 #endif

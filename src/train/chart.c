@@ -8,6 +8,36 @@
 #define POINTS 400   /* of a line at most */
 #define TICKS 4
 
+const char cst_page_style[] =
+    ":root{color-scheme:light dark;--paper:#fff;--card:#f6f7f9;--ink:#1c2127;--soft:#5f6b7a;--rule:#d9dee5;--a:#1f6fd0;--b:#c2570c}\n"
+    "@media(prefers-color-scheme:dark){:root{--paper:#14171b;--card:#1d2127;--ink:#e6e9ee;--soft:#9aa6b5;--rule:#343b45;--a:#6cb0ff;--b:#ffa657}}\n"
+    "*{box-sizing:border-box}\n"
+    "body{margin:0 auto;padding:1.2rem;max-width:80rem;background:var(--paper);color:var(--ink);font:15px/1.45 system-ui,sans-serif}\n"
+    "h1{font-size:1.35rem;margin:0 0 .2rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:1.6rem 0 .5rem}\n"
+    ".sub{color:var(--soft);margin:0 0 1rem;overflow-wrap:anywhere}\n"
+    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:0 0 1.2rem;padding:0}\n"
+    ".tiles div{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}\n"
+    ".tiles dt{color:var(--soft);font-size:.85rem}.tiles dd{margin:0;font-size:1.15rem;font-weight:600;overflow-wrap:anywhere}\n"
+    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1rem}\n"
+    "figure{margin:0;background:var(--card);border-radius:.5rem;padding:.8rem 1.7rem .5rem .8rem;min-width:0}\n"
+    "figcaption{display:flex;flex-wrap:wrap;gap:.1rem .9rem;align-items:baseline;min-height:1.6rem}\n"
+    ".key{color:var(--soft);font-size:.85rem}\n"
+    ".key::before{content:\"\";display:inline-block;width:.9em;height:.25em;margin-right:.35em;vertical-align:middle;background:var(--a)}\n"
+    ".key.s1::before{background:var(--b)}\n"
+    ".plot{position:relative;height:13rem;margin:.8rem 0 1.7rem 3.6rem}\n"
+    ".plot svg{display:block;width:100%;height:100%;overflow:visible}\n"
+    ".plot path{fill:none;vector-effect:non-scaling-stroke;stroke-linejoin:round}\n"
+    ".grid{stroke:var(--rule);stroke-width:1}.line{stroke-width:1.8}.s0{stroke:var(--a)}.s1{stroke:var(--b)}\n"
+    ".band{stroke-width:2.5;opacity:.22}.dot{stroke-width:7;stroke-linecap:round}\n"
+    ".plot span{position:absolute;color:var(--soft);font-size:.78rem;line-height:1;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
+    ".y{right:100%;margin:0 .5rem -.4em 0}.x{top:100%;margin-top:.5rem;transform:translateX(-50%)}\n"
+    ".none{color:var(--soft);padding:2rem 0}\n"
+    "table{border-collapse:collapse;width:100%;font-size:.9rem}\n"
+    "th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--rule);overflow-wrap:anywhere}\n"
+    "th{font-weight:400;color:var(--soft);width:13rem}\n"
+    "summary{cursor:pointer;font-weight:600;padding:.5rem 0}\n"
+    "@media(max-width:34rem){body{padding:.8rem}th{width:38%}.plot{margin-left:3.1rem;height:11rem}}\n";
+
 void cst_html_text(FILE *f, const char *s)
 {
     for (; *s; s++) switch (*s) {
@@ -37,12 +67,17 @@ const char *cst_number_text(char buf[48], double v)
     return buf;
 }
 
+double cst_bytes_unit(double most, const char **name)
+{
+    *name = most >= 1073741824.0 ? "GiB" : most >= 1048576.0 ? "MiB" : "KiB";
+    return most >= 1073741824.0 ? 1073741824.0 : most >= 1048576.0 ? 1048576.0 : 1024.0;
+}
+
 typedef struct axis {
     double low, high, tick; /* low and high are multiples of tick */
 } axis;
 
-/* 1, 2 or 5 times a power of ten, so that about TICKS of them cover the range. */
-static double nice_tick(double range)
+double cst_chart_tick(double range)
 {
     double raw = range / TICKS, power = pow(10, floor(log10(raw)));
     return power * (raw <= power ? 1 : raw <= 2 * power ? 2 : raw <= 5 * power ? 5 : 10);
@@ -60,7 +95,7 @@ static axis axis_of(const cst_chart *c)
     if (a.low > a.high) return a;
     if (c->from_zero && a.low > 0) a.low = 0;
     if (a.high - a.low < 1e-9 * fabs(a.high) || a.high == a.low) a.high = a.low + (a.low == 0 ? 1 : fabs(a.low) * 0.1);
-    a.tick = nice_tick(a.high - a.low);
+    a.tick = cst_chart_tick(a.high - a.low);
     a.low = floor(a.low / a.tick + 1e-9) * a.tick;
     a.high = ceil(a.high / a.tick - 1e-9) * a.tick;
     return a;
@@ -130,7 +165,7 @@ static void write_line(FILE *f, const cst_chart *c, int k, const axis *a)
 static void write_x_numbers(FILE *f, const cst_chart *c)
 {
     char text[48];
-    double first = c->step[0], last = c->step[c->n - 1], tick = last > first ? nice_tick(last - first) : 1;
+    double first = c->step[0], last = c->step[c->n - 1], tick = last > first ? cst_chart_tick(last - first) : 1;
     if (tick < 1) tick = 1;
     for (double v = ceil(first / tick) * tick; v <= last; v += tick)
         fprintf(f, "<span class=\"x\" style=\"left:%.2f%%\">%s</span>\n", 100 * x_of(c, v), cst_number_text(text, v));

@@ -74,36 +74,6 @@ static cst_status read_run(json_t **run, const char *dir)
     return st;
 }
 
-static const char style[] =
-    ":root{color-scheme:light dark;--paper:#fff;--card:#f6f7f9;--ink:#1c2127;--soft:#5f6b7a;--rule:#d9dee5;--a:#1f6fd0;--b:#c2570c}\n"
-    "@media(prefers-color-scheme:dark){:root{--paper:#14171b;--card:#1d2127;--ink:#e6e9ee;--soft:#9aa6b5;--rule:#343b45;--a:#6cb0ff;--b:#ffa657}}\n"
-    "*{box-sizing:border-box}\n"
-    "body{margin:0 auto;padding:1.2rem;max-width:80rem;background:var(--paper);color:var(--ink);font:15px/1.45 system-ui,sans-serif}\n"
-    "h1{font-size:1.35rem;margin:0 0 .2rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:1.6rem 0 .5rem}\n"
-    ".sub{color:var(--soft);margin:0 0 1rem;overflow-wrap:anywhere}\n"
-    ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9.5rem,1fr));gap:.7rem;margin:0 0 1.2rem;padding:0}\n"
-    ".tiles div{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}\n"
-    ".tiles dt{color:var(--soft);font-size:.85rem}.tiles dd{margin:0;font-size:1.15rem;font-weight:600;overflow-wrap:anywhere}\n"
-    ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,28rem),1fr));gap:1rem}\n"
-    "figure{margin:0;background:var(--card);border-radius:.5rem;padding:.8rem 1.7rem .5rem .8rem;min-width:0}\n"
-    "figcaption{display:flex;flex-wrap:wrap;gap:.1rem .9rem;align-items:baseline;min-height:1.6rem}\n"
-    ".key{color:var(--soft);font-size:.85rem}\n"
-    ".key::before{content:\"\";display:inline-block;width:.9em;height:.25em;margin-right:.35em;vertical-align:middle;background:var(--a)}\n"
-    ".key.s1::before{background:var(--b)}\n"
-    ".plot{position:relative;height:13rem;margin:.8rem 0 1.7rem 3.6rem}\n"
-    ".plot svg{display:block;width:100%;height:100%;overflow:visible}\n"
-    ".plot path{fill:none;vector-effect:non-scaling-stroke;stroke-linejoin:round}\n"
-    ".grid{stroke:var(--rule);stroke-width:1}.line{stroke-width:1.8}.s0{stroke:var(--a)}.s1{stroke:var(--b)}\n"
-    ".band{stroke-width:2.5;opacity:.22}.dot{stroke-width:7;stroke-linecap:round}\n"
-    ".plot span{position:absolute;color:var(--soft);font-size:.78rem;line-height:1;font-variant-numeric:tabular-nums;white-space:nowrap}\n"
-    ".y{right:100%;margin:0 .5rem -.4em 0}.x{top:100%;margin-top:.5rem;transform:translateX(-50%)}\n"
-    ".none{color:var(--soft);padding:2rem 0}\n"
-    "table{border-collapse:collapse;width:100%;font-size:.9rem}\n"
-    "th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--rule);overflow-wrap:anywhere}\n"
-    "th{font-weight:400;color:var(--soft);width:13rem}\n"
-    "summary{cursor:pointer;font-weight:600;padding:.5rem 0}\n"
-    "@media(max-width:34rem){body{padding:.8rem}th{width:38%}.plot{margin-left:3.1rem;height:11rem}}\n";
-
 /* Member `a` of j, or member `b` of that. */
 static const json_t *at(const json_t *j, const char *a, const char *b)
 {
@@ -181,12 +151,6 @@ static double last_of(const table *t, int k)
     return NAN;
 }
 
-static double bytes_unit(double most, const char **name)
-{
-    *name = most >= 1073741824.0 ? "GiB" : most >= 1048576.0 ? "MiB" : "KiB";
-    return most >= 1073741824.0 ? 1073741824.0 : most >= 1048576.0 ? 1048576.0 : 1024.0;
-}
-
 static void write_tiles(FILE *f, const table *t, const json_t *run)
 {
     char a[48], text[200];
@@ -209,7 +173,7 @@ static void write_tiles(FILE *f, const table *t, const json_t *run)
     if (json_is_number(speed) || t->n)
         tile(f, "tokens/s", cst_number_text(a, json_is_number(speed) ? json_number_value(speed) : last_of(t, SPEED)), "");
     if (isfinite(peak)) {
-        double by = bytes_unit(peak, &unit);
+        double by = cst_bytes_unit(peak, &unit);
         snprintf(text, sizeof text, "%s %s", cst_number_text(a, peak / by), unit);
         tile(f, "device memory, peak", text, "");
     }
@@ -226,7 +190,7 @@ static void write_charts(FILE *f, const table *t)
 {
     char memory[64];
     const char *unit;
-    double by = bytes_unit(t->n ? last_of(t, PEAK) : 0, &unit);
+    double by = cst_bytes_unit(t->n ? last_of(t, PEAK) : 0, &unit);
     snprintf(memory, sizeof memory, "Device memory, %s", unit);
     const cst_chart charts[] = {
         {"Loss", 0, 1, {{"training", t->col[LOSS], 0}, {"validation", t->col[VALID], 1}}, 2, t->col[STEP], t->n},
@@ -247,7 +211,7 @@ static void write_page(FILE *f, const table *t, const json_t *run)
     fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Castor: training run</title>\n<style>\n%s</style>\n"
                "</head>\n<body>\n<h1>Training run%s",
-            style, params ? ": " : "");
+            cst_page_style, params ? ": " : "");
     if (params) {
         fprintf(f, "%s parameters on ", cst_number_text(number, json_number_value(params)));
         cst_html_text(f, text_at(run, "device", "name"));

@@ -4,10 +4,11 @@
 src=${srcdir:-.}
 CLANG=${CLANG:-clang}
 seconds=${FUZZ_SECONDS:-600}
-flags="-std=gnu11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-unknown-pragmas"
+flags="-std=gnu11 -D_GNU_SOURCE -DCL_TARGET_OPENCL_VERSION=120 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -Wno-unknown-pragmas"
 flags="$flags -I$src/src -I$src/tests/fuzz $FUZZ_CFLAGS"
 # what the parsers are made of; no device, no models
-parts="$src/src/base/*.c $src/src/text/*.c $src/src/io/*.c $src/src/model/config.c $src/src/model/names.c"
+parts="$src/src/base/*.c $src/src/text/*.c $src/src/io/*.c $src/src/model/config.c $src/src/model/names.c
+    $src/src/memory/trace.c $src/src/memory/trace_file.c"
 libs=${FUZZ_LIBS:--ljansson -lpcre2-8 -lzip -lxxhash -lm}
 fail=0
 mkdir -p fuzz || exit 99
