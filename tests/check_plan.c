@@ -60,7 +60,8 @@ START_TEST(exact_solvers_agree)
 {
     int moved = 0;
     for (int k = 0; k < 60; k++) {
-        trace_shape w = {.tensors = 2 + k % 3 % 2 + (k % 15 == 0), .moments = 3 + k % 5, .uses = 2, .sizes = 1, .passing = k % 3 * 3, .fixed = 1};
+        trace_shape w = {.tensors = 2 + k % 3 % 2 + (k % 15 == 0), .moments = 3 + k % 5, .uses = 2, .sizes = 1, .passing = k % 3 * 3,
+                         .fixed = 1};
         cst_trace *t = random_trace(900 + (uint64_t)k, &w);
         uint64_t need, full;
         range(t, &need, &full);
@@ -186,7 +187,8 @@ START_TEST(random_traces_keep_the_promises)
         }
         cst_trace_free(t);
     }
-    printf("random traces: %d plans, %d move, least is the largest need in %d of 700, %.1f %% lost by place\n", plans, moving, tight, 100 * waste / plans);
+    printf("random traces: %d plans, %d move, least is the largest need in %d of 700, %.1f %% lost by place\n", plans, moving, tight,
+           100 * waste / plans);
     ck_assert_int_ge(plans, 2000);
     ck_assert_int_gt(moving, 500);
 }
@@ -194,15 +196,16 @@ END_TEST
 
 START_TEST(steps_like_opt)
 {
-    static const opt_shape shape[] = {{2, 64, 256, 5000, 32, 64, 2, 2}, {24, 1024, 4096, 50272, 512, 1024, 4, 4}, {24, 2048, 8192, 50272, 2048, 1024, 2, 2}};
+    static const opt_shape shape[] = {
+        {2, 64, 256, 5000, 32, 64, 2, 2}, {24, 1024, 4096, 50272, 512, 1024, 4, 4}, {24, 2048, 8192, 50272, 2048, 1024, 2, 2}};
     for (int k = 0; k < 3; k++) {
         cst_trace *t = opt_trace(&shape[k]);
         uint64_t least, resident, need, full, far, lru;
         ck_ok(cst_plan_least(&least, t));
         ck_ok(cst_plan_resident(&resident, t));
         range(t, &need, &full);
-        printf("%d moments, %d tensors: need %.3f GB, least %.3f, all stays %.3f, resident %.3f\n", t->moments, t->tensors, (double)need / 1e9,
-               (double)least / 1e9, (double)full / 1e9, (double)resident / 1e9);
+        printf("%d moments, %d tensors: need %.3f GB, least %.3f, all stays %.3f, resident %.3f\n", t->moments, t->tensors,
+               (double)need / 1e9, (double)least / 1e9, (double)full / 1e9, (double)resident / 1e9);
         ck_assert_double_le((double)least, 1.02 * (double)need);
         ck_assert_double_le((double)resident, 1.02 * (double)full);
         for (int p = 0; p < 4; p++) {
@@ -215,9 +218,12 @@ START_TEST(steps_like_opt)
             check_plan(q, t, bytes);
             ck_ok(cst_policy_run(&far, t, bytes, CST_POLICY_FARTHEST));
             ck_ok(cst_policy_run(&lru, t, bytes, CST_POLICY_LRU));
-            printf("  %2d %%: bound %.3f GB, over it: selection %.3f, plan %.3f, farthest %.3f, LRU %.3f; %.4f s, of it stalls %.4f; place %.3f\n",
-                   per_cent[p], (double)bound / 1e9, (double)moved / (double)bound, (double)(q->up_bytes + q->down_bytes) / (double)bound,
-                   (double)far / (double)bound, (double)lru / (double)bound, q->seconds, q->stall_seconds, (double)q->live_peak / (double)q->bytes);
+            printf("  %2d %%: bound %.3f GB, over it: selection %.3f, plan %.3f, farthest %.3f, LRU %.3f; %.4f s, of it stalls %.4f; "
+                   "place %.3f\n",
+                   per_cent[p], (double)bound / 1e9, (double)moved / (double)bound,
+                   (double)(q->up_bytes + q->down_bytes) / (double)bound,
+                   (double)far / (double)bound, (double)lru / (double)bound, q->seconds,
+                   q->stall_seconds, (double)q->live_peak / (double)q->bytes);
             ck_assert_double_le((double)moved, 1.05 * (double)bound);
             cst_plan_free(q);
         }
@@ -242,15 +248,16 @@ START_TEST(checker_finds_faults)
             cst_plan_action was = p->action[i], *a = &p->action[i];
             for (int fault = 0; fault < 3; fault++) {
                 if (fault == 0) a->moves = !a->moves;
-                if (fault == 1) a->kind = a->kind == CST_PLAN_UPLOAD ? CST_PLAN_PLACE : a->kind == CST_PLAN_PLACE ? CST_PLAN_UPLOAD
-                                        : a->kind == CST_PLAN_EVICT ? CST_PLAN_DISCARD : CST_PLAN_EVICT;
+                static const cst_plan_kind other[] = {CST_PLAN_UPLOAD, CST_PLAN_PLACE, CST_PLAN_DISCARD, CST_PLAN_EVICT};
+                if (fault == 1) a->kind = other[a->kind];
                 if (fault == 2) a->tensor = (a->tensor + 1) % t->tensors;
                 cst_status st = cst_plan_check(p, t);
                 ck_assert(st == CST_OK || st == CST_STATE);
                 caught += st == CST_STATE;
                 harmless += st == CST_OK;
                 /* A clean tensor may as well be discarded; the rest is never right. */
-                ck_assert_msg(st == CST_STATE || (fault == 1 && !was.moves), "trace %d: fault %d of action %d went unseen", (int)k, fault, i);
+                ck_assert_msg(st == CST_STATE || (fault == 1 && !was.moves), "trace %d: fault %d of action %d went unseen", (int)k,
+                              fault, i);
                 *a = was;
             }
         }

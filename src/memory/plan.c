@@ -86,10 +86,13 @@ static cst_status attempt(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_pric
 
 static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
 {
-    return cst_fail(CST_OVER_BUDGET, "moment %d (%s) uses %llu bytes at once; the least that a plan can do with is %llu bytes, there are %llu",
+    return cst_fail(CST_OVER_BUDGET,
+                    "moment %d (%s) uses %llu bytes at once; the least that a plan can do with is %llu bytes, there are %llu",
                     g->need_moment, g->t->moment[g->need_moment].op, (unsigned long long)g->need, (unsigned long long)least,
                     (unsigned long long)bytes);
 }
+
+static uint64_t moved_by(const cst_plan *p) { return p->up_bytes + p->down_bytes; }
 
 /* Plans with transfers, of several lead times. least: places of the stays when all is given up that can be. */
 static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_stays *least)
@@ -101,7 +104,8 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
     cst_status st = CST_OK;
     if (!keep) return cst_fail(CST_NO_MEMORY, "plan");
     keep_all(g, 0);
-    CST_GO(attempt(best, g, bytes, &prices, 1), done);
+    CST_GO(cst_plan_select(g, bytes, &prices, 1), done);
+    uint64_t fewest = cst_gaps_moved(g);
     for (int i = 0; i < g->gaps; i++) keep[i] = (uint8_t)g->gap[i].keep;
     if (!*best) {
         keep_all(g, 0);
@@ -113,6 +117,15 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
             CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
             CST_GO(attempt(best, g, bytes, &prices, 0), done);
         }
+    }
+    /* No lead times: the fewest bytes. On a large trace that only helps where the others had to move many more. */
+    if (!*best || g->gaps < SMALL || (double)moved_by(*best) > 1.1 * (double)fewest) {
+        keep_all(g, 0);
+        CST_GO(attempt(best, g, bytes, &prices, 1), done);
+    }
+    if (!*best) {
+        keep_all(g, 0);
+        CST_GO(finish(best, least, g), done);
     }
 done:
     free(prices.moment);

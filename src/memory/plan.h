@@ -20,10 +20,11 @@ typedef enum cst_plan_kind {
 const char *cst_plan_kind_name(cst_plan_kind k);
 
 typedef struct cst_plan_action {
-    int moment;              /* done before this moment's operator is enqueued; moments: at the end of the iteration */
+    int moment;              /* done before this moment's operator is enqueued; moments: at the end of the iteration, EVICT and
+                              * DISCARD only */
     cst_plan_kind kind;
     int tensor;
-    int slab;                /* of PLACE and UPLOAD */
+    int slab;                /* of PLACE and UPLOAD: where to; of EVICT and DISCARD: where it is */
     uint64_t offset;
     int moves;               /* a transfer happens: always with UPLOAD; with EVICT when changed */
 } cst_plan_action;
@@ -32,7 +33,7 @@ typedef struct cst_plan_action {
 typedef struct cst_plan_start {
     int slab;                /* -1: not on the device */
     uint64_t offset;
-    int changed;             /* on the device, and the host's copy is older */
+    int changed;             /* on the device, and the host's copy is older; 0 where worthless */
     int worthless;           /* no content is needed, wherever it is */
 } cst_plan_start;
 
@@ -45,14 +46,16 @@ typedef struct cst_plan {
     uint64_t bytes;          /* their sum: what the plan takes of the device, beside scratch */
     uint64_t up_bytes, down_bytes; /* an iteration */
     uint64_t up_count, down_count;
-    uint64_t host_bytes;     /* most that the host keeps at once of what isn't on the device */
+    uint64_t host_bytes;     /* most that the host keeps at once of what isn't on the device, until its next use */
     uint64_t live_peak;      /* most bytes of tensors on the device at once; bytes - live_peak is waste by place */
     double seconds;          /* predicted: an iteration */
     double compute_seconds;  /* of its operators alone */
     double stall_seconds;    /* that operators wait for transfers */
 } cst_plan;
 
-/* bytes: room for tensors (a budget less scratch). OVER_BUDGET when no plan fits: the detail names the moment with the
+/* The fastest by prediction of several plans, then the one that moves least. A held WRITE counts as UPDATE: content in the
+ * making. Deterministic: the same trace and bytes give the same plan. INPUT as cst_trace_check.
+ * bytes: room for tensors (a budget less scratch). OVER_BUDGET when no plan fits: the detail names the moment with the
  * largest need, its tensors' bytes, and what cst_plan_least says. */
 cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes);
 void cst_plan_free(cst_plan *p);

@@ -179,7 +179,7 @@ static void set_start(cst_plan *p, const cst_stays *y, const cst_gaps *g)
         if (p->start[x].worthless) p->start[x].changed = 0;
 }
 
-/* Largest sum of intervals [from, to] around n moments, over `base`: differences are added to sum[n]. */
+/* Add an interval [from, to] around n moments to their differences sum[n]. */
 static void add_interval(int64_t *sum, int n, int from, int to, int64_t bytes)
 {
     if (from < 0) {
@@ -218,7 +218,8 @@ static cst_status set_peaks(cst_plan *p, const cst_stays *y, const cst_gaps *g)
     }
     for (int i = 0; i < y->n; i++) {
         const cst_stay *s = &y->s[i];
-        add_interval(device, n, s->in < 0 ? 0 : is_upload(g, s) ? s->issue : s->from, s->in < 0 ? n - 1 : s->to, (int64_t)t->tensor[s->tensor].bytes);
+        int from = s->in < 0 ? 0 : is_upload(g, s) ? s->issue : s->from, to = s->in < 0 ? n - 1 : s->to;
+        add_interval(device, n, from, to, (int64_t)t->tensor[s->tensor].bytes);
     }
     for (int i = 0; i < g->gaps; i++)
         if (g->gap[i].paid && !g->gap[i].keep)

@@ -182,12 +182,16 @@ static cst_status totals(const play *q)
         if (p->slab[i] > q->t->max_slab) return cst_fail(CST_STATE, "plan: slab %d is larger than slabs may be", i);
         sum += p->slab[i];
     }
-    if (sum != p->bytes) return cst_fail(CST_STATE, "plan: its slabs have %llu bytes, it says %llu", (unsigned long long)sum, (unsigned long long)p->bytes);
-    if (q->up_bytes != 2 * p->up_bytes || q->down_bytes != 2 * p->down_bytes || q->up_count != 2 * p->up_count || q->down_count != 2 * p->down_count)
-        return cst_fail(CST_STATE, "plan: it says %llu bytes up and %llu down, its actions move %llu and %llu", (unsigned long long)p->up_bytes,
-                        (unsigned long long)p->down_bytes, (unsigned long long)q->up_bytes / 2, (unsigned long long)q->down_bytes / 2);
+    if (sum != p->bytes)
+        return cst_fail(CST_STATE, "plan: its slabs have %llu bytes, it says %llu", (unsigned long long)sum, (unsigned long long)p->bytes);
+    if (q->up_bytes != 2 * p->up_bytes || q->down_bytes != 2 * p->down_bytes || q->up_count != 2 * p->up_count ||
+        q->down_count != 2 * p->down_count)
+        return cst_fail(CST_STATE, "plan: it says %llu bytes up and %llu down, its actions move %llu and %llu",
+                        (unsigned long long)p->up_bytes, (unsigned long long)p->down_bytes, (unsigned long long)q->up_bytes / 2,
+                        (unsigned long long)q->down_bytes / 2);
     if (q->live_peak != p->live_peak)
-        return cst_fail(CST_STATE, "plan: it says %llu bytes are live at most, there are %llu", (unsigned long long)p->live_peak, (unsigned long long)q->live_peak);
+        return cst_fail(CST_STATE, "plan: it says %llu bytes are live at most, there are %llu", (unsigned long long)p->live_peak,
+                        (unsigned long long)q->live_peak);
     return CST_OK;
 }
 

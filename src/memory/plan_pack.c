@@ -131,7 +131,8 @@ static void sort_ranges(range *r, range *other, int n)
     for (int width = 8; width < n; width *= 2) {
         for (int i = 0; i < n; i += 2 * width) {
             int mid = i + width < n ? i + width : n, end = i + 2 * width < n ? i + 2 * width : n;
-            for (int a = i, b = mid, at = i; at < end; at++) other[at] = b == end || (a < mid && r[a].begin <= r[b].begin) ? r[a++] : r[b++];
+            for (int a = i, b = mid, at = i; at < end; at++)
+                other[at] = b == end || (a < mid && r[a].begin <= r[b].begin) ? r[a++] : r[b++];
         }
         memcpy(r, other, (size_t)n * sizeof *r);
     }

@@ -579,7 +579,8 @@ static void search(selection *s, int64_t now, int effort)
 {
     static const struct { int64_t work; int steps; } most[] = {{300000, 60}, {1000000, 300}, {4000000, 1200}};
     s->work = 0;
-    for (int k = 0; k < most[effort].steps && s->work < most[effort].work && now > s->settled; k++) now = search_step(s, now, k % 3 ? 1.5 : 0.2);
+    for (int k = 0; k < most[effort].steps && s->work < most[effort].work && now > s->settled; k++)
+        now = search_step(s, now, k % 3 ? 1.5 : 0.2);
 }
 
 cst_status cst_plan_select(cst_gaps *g, uint64_t capacity, cst_prices *p, int effort)
