@@ -5,6 +5,8 @@
 
 #include "memory/plan_internal.h"
 
+#define SMALL 2000 /* gaps of a trace that is planned in no time */
+
 const char *cst_plan_kind_name(cst_plan_kind k)
 {
     static const char *name[] = {"place", "upload", "evict", "discard"};
@@ -94,6 +96,9 @@ static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
 
 static uint64_t moved_by(const cst_plan *p) { return p->up_bytes + p->down_bytes; }
 
+/* Is a better plan worth looking for? */
+static int stalls(const cst_plan *p) { return !p || p->stall_seconds > 0.005 * p->seconds; }
+
 /* Plans with transfers, of several lead times. least: places of the stays when all is given up that can be. */
 static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_stays *least)
 {
@@ -107,13 +112,9 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
     CST_GO(cst_plan_select(g, bytes, &prices, 1), done);
     uint64_t fewest = cst_gaps_moved(g);
     for (int i = 0; i < g->gaps; i++) keep[i] = (uint8_t)g->gap[i].keep;
-    if (!*best) {
-        keep_all(g, 0);
-        CST_GO(finish(best, least, g), done);
-    }
-    for (int k = 0; k < 4 && (*best)->stall_seconds > 0.005 * (*best)->seconds; k++) {
+    for (int k = 0; k < 4 && stalls(*best); k++) {
         for (int i = 0; i < g->gaps; i++) g->gap[i].keep = keep[i];
-        for (int turn = 0; turn < TURNS && (*best)->stall_seconds > 0.005 * (*best)->seconds; turn++) {
+        for (int turn = 0; turn < TURNS && stalls(*best); turn++) {
             CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
             CST_GO(attempt(best, g, bytes, &prices, 0), done);
         }
