@@ -108,6 +108,10 @@ typedef struct epilogue {
     int add, last, relu;                   /* add: to what is in C */
 } epilogue;
 
+/* The arguments of all kernels that multiply, about C. */
+#define OUTPUT_ARGS                                                                                                   \
+    IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu, \
+        IN(float, residual), const int has_residual, const ulong ldr
 #define USE_OUTPUT      \
     USE_IO(float, c);   \
     USE_IN(float, bias); \
@@ -171,9 +175,25 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
     }
 
 #define BROADCAST(r) t[j * MR + r]
-__kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), const int m, const int n, const int k, const ulong ldb, 
-                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
-                               IN(float, residual), const int has_residual, const ulong ldr)
+/* kc of k, from k0, of all tiles of a group's panels: PANEL says where panel p is, MEANWHILE is done before a tile's sums. */
+#define EACH_TILE(PANEL, MEANWHILE)                                                        \
+    for (int row = 0; row < m; row += MR) {                                                \
+        __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;                \
+        const int rows = min(MR, m - row);                                                 \
+        for (int p = 0; p < count; p++) {                                                  \
+            const int col = first + p * NR, cols = min(NR, n - col);                       \
+            PANEL                                                                          \
+            __global float *out = c + row * ldc + col;                                     \
+            const epilogue e = EPILOGUE(row, col, accumulate || k0);                       \
+            EACH8(PREFETCH_ROW)                                                            \
+            MEANWHILE                                                                      \
+            SUMS(kc, panel)                                                                \
+            PUT_TILE                                                                       \
+        }                                                                                  \
+    }
+
+__kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), const int m, const int n, const int k, const ulong ldb,
+                             OUTPUT_ARGS)
 {
     __local float panels[COUNT * KC * NR] __attribute__((aligned(64)));
     USE_IN(PANEL_T, b);
@@ -181,57 +201,32 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
     const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
     for (int k0 = 0; k0 < k; k0 += KC) {
         const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
-        const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? KC * COUNT * 2 : 0, part = lines / (((m + MR - 1) / MR) * COUNT) + 1;
+        const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? KC * COUNT * 2 : 0;
+        const int part = lines / (((m + MR - 1) / MR) * COUNT) + 1;
         int line = 0;
         for (int p = 0; p < count; p++) {
             const int col = first + p * NR;
             pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
         }
-        for (int row = 0; row < m; row += MR) {
-            __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;
-            const int rows = min(MR, m - row);
-            for (int p = 0; p < count; p++) {
-                __local const float *panel = panels + p * KC * NR;
-                const int col = first + p * NR, cols = min(NR, n - col);
-                __global float *out = c + row * ldc + col;
-                const epilogue e = EPILOGUE(row, col, accumulate || k0);
-                EACH8(PREFETCH_ROW)
-                for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);
-                SUMS(kc, panel)
-                PUT_TILE
-            }
-        }
+        EACH_TILE(__local const float *panel = panels + p * KC * NR;,
+                  for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);)
     }
 }
 
 __kernel ONE void gemm_packed(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong step,
-                              IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
-                              IN(float, residual), const int has_residual, const ulong ldr)
+                             OUTPUT_ARGS)
 {
     USE_IN(float, b);
     USE_OUTPUT;
     const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
     for (int k0 = 0; k0 < k; k0 += KC) {
         const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
-        for (int row = 0; row < m; row += MR) {
-            __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;
-            const int rows = min(MR, m - row);
-            for (int p = 0; p < count; p++) {
-                const int col = first + p * NR, cols = min(NR, n - col);
-                __global const float *panel = b + col / NR * step + (ulong)k0 * NR;
-                __global float *out = c + row * ldc + col;
-                const epilogue e = EPILOGUE(row, col, accumulate || k0);
-                EACH8(PREFETCH_ROW)
-                SUMS(kc, panel)
-                PUT_TILE
-            }
-        }
+        EACH_TILE(__global const float *panel = b + col / NR * step + (ulong)k0 * NR;, )
     }
 }
 
-__kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const int m, const int n, const int k, const ulong lda, 
-                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
-                               IN(float, residual), const int has_residual, const ulong ldr)
+__kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const int m, const int n, const int k, const ulong lda,
+                             OUTPUT_ARGS)
 {
     __local float tiles[COUNT * KC * MR] __attribute__((aligned(64)));
     USE_IN(TILE_T, a);
@@ -288,9 +283,8 @@ void put_8(__global float *c, float8 x, const int row, const int cols, const epi
 #define PUT_PAIR(r) PUT_ONE(2 * r, g##r.lo) PUT_ONE(2 * r + 1, g##r.hi)
 #define PUT_PAIR_2(r) PUT_ONE(2 * r + 16, h##r.lo) PUT_ONE(2 * r + 17, h##r.hi)
 #define PUT_ONE(i, x_) if ((i) < rows) put_8(out + (i) * ldc, x_, i, cols, e);
-__kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong ldb, 
-                               IO(float, c), const ulong ldc, const int accumulate, const int last, IN(float, bias), const int has_bias, const int relu,
-                               IN(float, residual), const int has_residual, const ulong ldr)
+__kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong ldb,
+                             OUTPUT_ARGS)
 {
     USE_IN(float, b);
     USE_OUTPUT;

@@ -7,13 +7,17 @@
  *                                  dgamma_part[b] = sum of dy xhat, dbeta_part[b] = sum of dy over the rows of block b
  * x, y, r, s, dy, dx, add: n rows of d floats; gamma, beta, bias: d floats; stats: n rows of (mean, rstd);
  * dgamma_part, dbeta_part: one row of d floats a block. bias is read when has_bias, add when has_add.
+ * Build option DROP: 1 with dropout; its code alone, unused, costs a CPU a fifth of the time.
  *
- * The mean is found in two steps (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The
- * American Statistician 37, 1983, eq. 1.7): the rounding error of the first mean is measured with the variance
- * and taken out of both, so rows far from zero lose nothing.
+ * Rows far from zero lose nothing: the variance comes from what is left when a pivot near the mean is taken away, and the
+ * mean of that is taken out of both (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American
+ * Statistician 37, 1983, eq. 1.7). On a GPU the pivot is the rounded mean. A CPU, where one more pass over the row is a
+ * fifth of the time, takes the mean of the row's first VW elements: (pivot - mean)^2 is at most d / VW variances then,
+ * whatever the row, and much less than one in all but strange ones.
  */
 #include "common.clh"
 #include "row.clh"
+#include "compensated.clh"
 #include "dropout.clh"
 
 /* group_sum for two values at once. */
@@ -38,17 +42,42 @@ float2 pair_sum_(float2 v, __local float2 *s)
 }
 #endif
 
-/* Statistics of one row from this work-item's part of its sum: (mean rounded, the rest of the mean, rstd). */
-#if WG == 1
-#define SCRATCH_ARG
-#define SCRATCH(name)
-#else
-#define SCRATCH_ARG , __local float2 *scratch
-#define SCRATCH(name) , name
-#endif
-float3 row_stats(__global const float *x, const floatv part, const int d, const float eps SCRATCH_ARG)
+/* What the first pass over a row collects, by sums_add of its elements v from column c on (zeros past the end), and the
+ * row's statistics from that: (mean, what the mean's rounding left out, rstd). x: the row, complete in memory. */
+typedef struct {
+    floatv a, b;
+    float pivot;
+} sums_t;
+#define SUMS_INIT {0.0f, 0.0f, 0.0f}
+
+/* t: means over the row of what is left of it without the pivot, and of the squares of that. */
+float row_rstd(const float2 t, const float eps)
 {
-    const float mean = pair_sum((float2)(lanes_sum(part), 0.0f), scratch).x / (float)d;
+    return 1.0f / sqrt(fmax(fma(-t.x, t.x, t.y), 0.0f) + eps);
+}
+
+#if WG == 1
+#define SCRATCH(name)
+void sums_add(sums_t *s, const floatv v, const int c, const int d)
+{
+    if (c == 0) s->pivot = lanes_sum(v) / (float)min(d, VW);
+    const floatv w = row_keep(v - s->pivot, d - c);
+    s->a += w;
+    s->b = fma(w, w, s->b);
+}
+
+float3 sums_stats(const sums_t *s, __global const float *x, const int d, const float eps)
+{
+    const float2 t = (float2)(lanes_sum(s->a), lanes_sum(s->b)) / (float)d, mean = pair_add((float2)(s->pivot, 0.0f), t.x);
+    return (float3)(mean, row_rstd(t, eps));
+}
+#else
+#define SCRATCH(name) , name
+#define sums_add(s, v, c, d) ((s)->a += (v))
+
+float3 sums_stats(const sums_t *s, __global const float *x, const int d, const float eps, __local float2 *scratch)
+{
+    const float mean = pair_sum((float2)(lanes_sum(s->a), 0.0f), scratch).x / (float)d;
     floatv a = 0.0f, b = 0.0f;
     FOR_ROW(c, d) {
         const floatv v = row_keep(row_load(x + c, d - c) - mean, d - c);
@@ -56,9 +85,9 @@ float3 row_stats(__global const float *x, const floatv part, const int d, const 
         b = fma(v, v, b);
     }
     const float2 t = pair_sum((float2)(lanes_sum(a), lanes_sum(b)), scratch) / (float)d;
-    const float var = fmax(fma(-t.x, t.x, t.y), 0.0f);
-    return (float3)(mean, t.x, 1.0f / sqrt(var + eps));
+    return (float3)(mean, t.x, row_rstd(t, eps));
 }
+#endif
 
 void row_normalise(__global float *y, __global float *stats, __global const float *x, __global const float *gamma,
                    __global const float *beta, const float3 st, const int d)
@@ -84,9 +113,9 @@ __kernel void layer_norm_forward(IN(float, x), IN(float, gamma), IN(float, beta)
     USE_IN(float, beta);
     USE_OUT(float, y) + at;
     USE_OUT(float, stats) + 2 * row;
-    floatv part = 0.0f;
-    FOR_ROW(c, d) part += row_load(x + c, d - c);
-    row_normalise(y, stats, x, gamma, beta, row_stats(x, part, d, eps SCRATCH(scratch)), d);
+    sums_t sums = SUMS_INIT;
+    FOR_ROW(c, d) sums_add(&sums, row_load(x + c, d - c), c, d);
+    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d);
 }
 
 __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(float, r), IN(float, gamma),
@@ -96,7 +125,9 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
                                           const uint threshold, const float scale)
 {
     PAIR_SCRATCH(scratch);
+#if DROP
     drop_t drop = DROP_INIT;
+#endif
     const ulong row = get_group_id(0), at = row * (ulong)d;
     if (row >= n) return;
     USE_IN(float, x) + at;
@@ -107,15 +138,18 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
     USE_OUT(float, s) + at;
     USE_OUT(float, y) + at;
     USE_OUT(float, stats) + 2 * row;
-    floatv part = 0.0f;
+    sums_t sums = SUMS_INIT;
     FOR_ROW(c, d) {
         floatv v = row_load(x + c, d - c);
         if (has_bias) v += row_load(bias + c, d - c);
-        v = row_keep(row_load(r + c, d - c) + dropout(v, at + c, &drop), d - c);
+#if DROP
+        v = dropout(v, at + c, &drop);
+#endif
+        v = row_keep(row_load(r + c, d - c) + v, d - c);
         row_store(v, s + c, d - c);
-        part += v;
+        sums_add(&sums, v, c, d);
     }
-    row_normalise(y, stats, s, gamma, beta, row_stats(s, part, d, eps SCRATCH(scratch)), d);
+    row_normalise(y, stats, s, gamma, beta, sums_stats(&sums, s, d, eps SCRATCH(scratch)), d);
 }
 
 /* One group takes `block` rows, one after the other, and sums what they give to gamma and beta in its own row
@@ -140,17 +174,19 @@ __kernel void layer_norm_backward(IN(float, dy), IN(float, x), IN(float, stats),
         floatv a = 0.0f, b = 0.0f;
         FOR_ROW(c, d) { /* lanes past the end have g = 0 */
             const int left = d - c;
+            /* all loads before the stores: a CPU holds back those that follow a store to the same place of another page */
+            floatv pg = 0.0f, pb = 0.0f, plus = 0.0f;
+            if (row > first) {
+                pg = row_load(dgamma_part + c, left);
+                pb = row_load(dbeta_part + c, left);
+            }
+            if (has_add) plus = row_load(add + c, left);
             const floatv up = row_load(dy + c, left), xhat = (row_load(x + c, left) - mean) * rstd;
             const floatv g = up * row_load(gamma + c, left);
             a += g;
             b = fma(g, xhat, b);
             /* dx without its means: fetches its cache lines along with the others; the next pass finds all near */
-            row_store(has_add ? fma(g, (floatv)(rstd), row_load(add + c, left)) : g * rstd, dx + c, left);
-            floatv pg = 0.0f, pb = 0.0f;
-            if (row > first) {
-                pg = row_load(dgamma_part + c, left);
-                pb = row_load(dbeta_part + c, left);
-            }
+            row_store(has_add ? fma(g, (floatv)(rstd), plus) : g * rstd, dx + c, left);
             row_store(fma(up, xhat, pg), dgamma_part + c, left);
             row_store(pb + up, dbeta_part + c, left);
         }

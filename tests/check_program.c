@@ -166,6 +166,20 @@ START_TEST(arguments_are_read_from_the_source)
     }
     free(name[0]);
     ck_fails(cst_source_arguments(name, buffer, &n, src, "g"), CST_STATE, "kernel g");
+    static const char macros[] = "#define MORE_OF 7\n#define MORE IO(float, c), const ulong ldc, \\\n    const int last\n"
+                                 "__kernel void f(IN(T, x), MORE,\n    const int n)\n{ }\n__kernel void g(const int m, MORE )\n{ }\n";
+    static const char *const expanded[] = {"x", "c", "ldc", "last", "n"}, *const end[] = {"m", "c", "ldc", "last"};
+    ck_ok(cst_source_arguments(name, buffer, &n, macros, "f"));
+    ck_assert_int_eq(n, 5);
+    for (int i = 0; i < 5; i++) {
+        ck_assert_str_eq(name[i], expanded[i]);
+        ck_assert_int_eq(buffer[i], i < 2);
+    }
+    free(name[0]);
+    ck_ok(cst_source_arguments(name, buffer, &n, macros, "g"));
+    ck_assert_int_eq(n, 4);
+    for (int i = 0; i < 4; i++) ck_assert_str_eq(name[i], end[i]);
+    free(name[0]);
 }
 END_TEST
 

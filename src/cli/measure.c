@@ -36,25 +36,48 @@ static cst_status sample(double *seconds, cst_mem *m, cst_timed run, void *what,
     return CST_OK;
 }
 
-cst_status cst_measure(cst_timing *t, cst_mem *m, int64_t samples, cst_timed run, void *what)
+/* `sides` things in turn, see cst_measure_pair. */
+static cst_status measure(cst_timing *t, double *ratio, int sides, cst_mem *const *m, int64_t samples, const cst_timed *run,
+                          void *const *what)
 {
-    cst_status st;
-    int at = 0, calls;
+    cst_status st = CST_OK;
+    int at[2] = {0}, calls[2];
     double s, *ms;
     if (samples < 1 || samples > SAMPLES_MOST) return cst_fail(CST_USAGE, "--repeat: 1 to %d samples", SAMPLES_MOST);
-    ms = malloc((size_t)samples * sizeof *ms);
+    ms = malloc((size_t)samples * 3 * sizeof *ms);
     if (!ms) return cst_fail(CST_NO_MEMORY, "samples");
-    CST_GO(sample(&s, m, run, what, &at, 1), out);
-    CST_GO(sample(&s, m, run, what, &at, 1), out);
-    calls = cst_measure_calls(s);
-    for (int64_t i = 0; i < samples; i++) {
-        CST_GO(sample(&s, m, run, what, &at, calls), out);
-        ms[i] = s * 1e3;
+    for (int k = 0; k < sides; k++) {
+        CST_GO(sample(&s, m[k], run[k], what[k], &at[k], 1), out);
+        CST_GO(sample(&s, m[k], run[k], what[k], &at[k], 1), out);
+        calls[k] = cst_measure_calls(s);
     }
-    cst_timing_from(t, ms, (int)samples, calls);
+    for (int64_t i = 0; i < samples; i++) {
+        for (int k = 0; k < sides; k++) {
+            CST_GO(sample(&s, m[k], run[k], what[k], &at[k], calls[k]), out);
+            ms[k * samples + i] = s * 1e3;
+        }
+        if (sides == 2) ms[2 * samples + i] = ms[i] / ms[samples + i];
+    }
+    for (int k = 0; k < sides; k++) cst_timing_from(&t[k], ms + k * samples, (int)samples, calls[k]);
+    if (sides == 2) {
+        cst_timing of_ratio;
+        cst_timing_from(&of_ratio, ms + 2 * samples, (int)samples, 1);
+        *ratio = of_ratio.ms;
+    }
 out:
     free(ms);
     return st;
+}
+
+cst_status cst_measure(cst_timing *t, cst_mem *m, int64_t samples, cst_timed run, void *what)
+{
+    return measure(t, NULL, 1, &m, samples, &run, &what);
+}
+
+cst_status cst_measure_pair(cst_timing t[2], double *ratio, cst_mem *const m[2], int64_t samples, const cst_timed run[2],
+                            void *const what[2])
+{
+    return measure(t, ratio, 2, m, samples, run, what);
 }
 
 int cst_measure_copies(const cst_mem *m, double bytes)

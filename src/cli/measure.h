@@ -22,6 +22,11 @@ typedef cst_status (*cst_timed)(void *what, int call);
  * fill about 5 ms, each waited for as a whole. Returns what run or the device returns; USAGE unless samples is
  * 1..100000. */
 cst_status cst_measure(cst_timing *t, cst_mem *m, int64_t samples, cst_timed run, void *what);
+/* The same of two things in turn, a sample of one and a sample of the other, so that both see the same machine: t[0]
+ * and t[1] of run[0], what[0] in m[0] and run[1], what[1] in m[1]; *ratio: median over the pairs of the time of the first over
+ * that of the second. */
+cst_status cst_measure_pair(cst_timing t[2], double *ratio, cst_mem *const m[2], int64_t samples, const cst_timed run[2],
+                            void *const what[2]);
 /* Calls that a sample takes when one call takes so long. */
 int cst_measure_calls(double seconds);
 

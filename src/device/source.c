@@ -83,14 +83,58 @@ static const char *find_kernel(const char *s, const char *kernel)
     return NULL;
 }
 
+/* What the macro of this name stands for, up to the end of its line, or NULL. */
+static const char *find_macro(const char *s, const char *name, size_t n)
+{
+    for (const char *p = s; (p = strstr(p, "#define ")); p += 8)
+        if (!strncmp(p + 8, name, n) && isspace((unsigned char)p[8 + n])) return p + 8 + n;
+    return NULL;
+}
+
+static int in_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_';
+}
+
+/* The arguments from p to their ")", in f. One that is a macro's name and nothing else becomes what the macro stands for. */
+static void argument_text(FILE *f, const char *source, const char *p)
+{
+    int depth = 0, starts = 1;
+    for (; *p && !(depth == 0 && *p == ')'); p++) {
+        size_t n = 0, gap;
+        while (in_word(p[n])) n++;
+        gap = n + strspn(p + n, " \t\n");
+        const char *text = n && starts && (p[gap] == ',' || p[gap] == ')') ? find_macro(source, p, n) : NULL;
+        if (n) {
+            if (!text) fwrite(p, 1, n, f);
+            for (; text && *text && *text != '\n'; text++) {
+                if (text[0] == '\\' && text[1] == '\n') text++; /* the line goes on */
+                fputc(*text, f);
+            }
+            p += n - 1;
+        } else {
+            fputc(*p, f);
+        }
+        depth += (*p == '(') - (*p == ')');
+        starts = (depth == 0 && *p == ',') || (starts && isspace((unsigned char)*p));
+    }
+    fputc(')', f);
+}
+
 cst_status cst_source_arguments(char *names[32], int is_buffer[32], int *n, const char *source, const char *kernel)
 {
-    const char *p = find_kernel(source, kernel);
-    if (!p) return cst_fail(CST_STATE, "kernel %s is not in its source", kernel);
+    const char *first = find_kernel(source, kernel), *p;
+    if (!first) return cst_fail(CST_STATE, "kernel %s is not in its source", kernel);
     size_t room = 0;
-    for (int depth = 1; p[room] && depth; room++) depth += (p[room] == '(') - (p[room] == ')');
-    char *store = malloc(room + 32);
-    if (!store) return cst_fail(CST_NO_MEMORY, "kernel %s", kernel);
+    char *list = NULL;
+    FILE *f = open_memstream(&list, &room);
+    if (f) argument_text(f, source, first);
+    char *store = f && !fclose(f) ? malloc(room + 32) : NULL;
+    if (!store) {
+        free(list);
+        return cst_fail(CST_NO_MEMORY, "kernel %s", kernel);
+    }
+    p = list;
     *n = 0;
     for (int depth = 0;; ) {
         /* one argument: up to a comma or the closing parenthesis at depth 0; its name is its last word */
@@ -102,13 +146,14 @@ cst_status cst_source_arguments(char *names[32], int is_buffer[32], int *n, cons
             depth += (*p == '(') - (*p == ')');
             if (isalpha((unsigned char)*p) || *p == '_') {
                 word = p;
-                while (isalnum((unsigned char)p[1]) || p[1] == '_') p++;
+                while (in_word(p[1])) p++;
                 len = (size_t)(p - word) + 1;
             }
         }
         if (word) {
             if (*n == 32) {
                 free(store);
+                free(list);
                 return cst_fail(CST_STATE, "kernel %s has more than 32 arguments", kernel);
             }
             names[*n] = *n ? names[*n - 1] + strlen(names[*n - 1]) + 1 : store;
@@ -120,5 +165,6 @@ cst_status cst_source_arguments(char *names[32], int is_buffer[32], int *n, cons
         p++;
     }
     if (!*n) free(store);
+    free(list);
     return CST_OK;
 }

@@ -17,7 +17,8 @@ cst_status cst_source_get(char **text, const char *name);
 
 /* Formal arguments of kernel `kernel` in `source`, in order: names[i], and is_buffer[i] != 0 where the
  * argument is written IN(type, name), OUT(type, name) or IO(type, name) (see cl/common.clh), which stands
- * for two OpenCL arguments: the memory object and an offset in elements. The names are malloc'd: free
+ * for two OpenCL arguments: the memory object and an offset in elements. A macro may stand for several arguments
+ * when its name is all that is written there and its #define is in `source`. The names are malloc'd: free
  * names[0] only. At most 32 arguments. */
 cst_status cst_source_arguments(char *names[32], int is_buffer[32], int *n, const char *source, const char *kernel);
 

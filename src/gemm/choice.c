@@ -11,9 +11,6 @@
 #include "gemm/engine.h"
 #include "gemm/state.h"
 
-#define MR 8
-#define NR 32
-
 static const char *const kind_name[] = {"columns", "rows", "strips"};
 
 static void state_free(void *p)

@@ -51,6 +51,10 @@ int cst_gemm_fits(const cst_gemm_choice *how, const cst_device *dev, const cst_g
 const char *cst_gemm_choice_text(char buf[48], const cst_gemm_choice *how);
 cst_status cst_gemm_choice_parse(cst_gemm_choice *how, const char *text, const char *where);
 
+/* One product and its engine as JSON, and back (INPUT names `where` and the member). */
+json_t *cst_gemm_key_json(const cst_gemm_shape_key *k, const cst_gemm_choice *how);
+cst_status cst_gemm_key_read(cst_gemm_shape_key *k, cst_gemm_choice *how, const json_t *j, const char *where);
+
 /* What has been chosen so far: {"device", "driver", "products": [{"form", "m", "n", "k", "types", "engine"}]}; new
  * reference. pin: take such an object's choices for the same shapes; INPUT names what is wrong, also when it is for another
  * device. */

@@ -5,6 +5,10 @@
 #include "gemm/choice.h"
 #include "gemm/gemm.h"
 
+/* Rows and columns of the native engine's tiles, as in cl/gemm_cpu.cl. */
+#define MR 8
+#define NR 32
+
 /* In all of these g is checked and its ld's are filled in, batch is 1; A, B, C and residual have storage and stay acquired
  * by the caller. */
 

@@ -5,8 +5,6 @@
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
-#define MR 8
-#define NR 32
 #define K_MOST 8192 /* of k packed at once */
 
 /* A part of the product: rows m0.., columns n0.. of C, k0.. of k. */

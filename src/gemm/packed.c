@@ -5,8 +5,6 @@
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
-#define NR 32
-
 static void packed_free(void *p)
 {
     cst_tensor_free(((cst_packed *)p)->panels);

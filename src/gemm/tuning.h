@@ -57,8 +57,4 @@ char *cst_tuning_path(const cst_device_info *d);
 /* "nvidia-h200-580-159-04" */
 void cst_tuning_word(char *dst, size_t size, const cst_device_info *d);
 
-/* One product and its engine as JSON, and back (INPUT names `where` and the member). */
-json_t *cst_gemm_key_json(const cst_gemm_shape_key *k, const cst_gemm_choice *how);
-cst_status cst_gemm_key_read(cst_gemm_shape_key *k, cst_gemm_choice *how, const json_t *j, const char *where);
-
 #endif

@@ -51,7 +51,7 @@ cst_status cst_layer_norm_residual_forward(cst_mem *m, cst_tensor *y, cst_tensor
     CST_TRY(cst_expect(op, y, CST_F32, 2, n, d));
     CST_TRY(cst_dropout_check(op, drop));
     if (y == x || y == r || y == s) return cst_fail(CST_USAGE, "%s: y can't be %s as well", op, y->name);
-    cst_launch_begin(&l, m, "layer_norm", "layer_norm_residual_forward", NULL);
+    cst_launch_begin(&l, m, "layer_norm", "layer_norm_residual_forward", drop && drop->p > 0 ? "-DDROP=1" : NULL);
     cst_launch_read(&l, "x", x, 0);
     cst_launch_read(&l, "bias", bias, 0);
     cst_launch_read(&l, "r", r, 0);
