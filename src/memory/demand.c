@@ -162,8 +162,8 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
         if (b->state != CST_TENSOR_EMPTY || use[i].access == CST_WRITE || written_before(use, i)) continue;
         return cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, use[i].t->name);
     }
-    if (!absent) return CST_OK;
     int pack = must_pack(m, use, n);
+    if (!absent && !pack) return CST_OK;
     cst_status st = pack ? clear_all(m) : CST_OK;
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
     for (int i = 0; i < n && st == CST_OK; i++) {

@@ -203,10 +203,10 @@ static cst_status restore(cst_mem *m)
     cst_waits w = {.n = 0};
     cst_status st = CST_OK;
     for (cst_tensor *b = m->first; b; b = b->next) { /* first all that is in the way */
-        if (b->chunk || !cst_on_device(b) || b->fixed) continue;
+        if (b->chunk || !cst_on_device(b)) continue;
         const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
         if (s && s->slab == b->slab && s->offset == b->offset - m->guard) continue;
-        if (s && s->worthless) cst_block_discard(b);
+        if (s && s->worthless && !b->fixed) cst_block_discard(b);
         else CST_TRY(cst_block_evict(b, &moved));
     }
     CST_TRY(cst_fence_mark(m));
@@ -214,7 +214,7 @@ static cst_status restore(cst_mem *m)
         if (b->chunk || b->traced < 0 || cst_on_device(b)) continue;
         const cst_plan_start *s = &m->plan->start[b->traced];
         if (s->slab < 0) continue;
-        if (b->state == CST_TENSOR_HOST && !s->worthless) st = cst_block_upload(b, s->slab, s->offset, &placed);
+        if (b->state == CST_TENSOR_HOST && (b->fixed || !s->worthless)) st = cst_block_upload(b, s->slab, s->offset, &placed);
         else st = cst_block_place(b, s->slab, s->offset, &placed, &w);
         if (st == CST_OK && !placed) st = cst_fail(CST_STATE, "%s: its place at the beginning of an iteration is taken", b->name);
     }
@@ -223,14 +223,11 @@ static cst_status restore(cst_mem *m)
     return st;
 }
 
-/* Something that never leaves the device lies where the plan has no place for it: made after the plan. */
-static int fixed_elsewhere(const cst_mem *m)
+/* Something that never leaves the device has no place in the plan: it was made later. */
+static int fixed_later(const cst_mem *m)
 {
-    for (const cst_tensor *b = m->first; b; b = b->next) {
-        if (!b->fixed || b->chunk || !cst_on_device(b)) continue;
-        const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
-        if (!s || s->slab != b->slab || s->offset != b->offset - m->guard) return 1;
-    }
+    for (const cst_tensor *b = m->first; b; b = b->next)
+        if (b->fixed && cst_on_device(b) && b->traced < 0) return 1;
     return 0;
 }
 
@@ -292,7 +289,7 @@ cst_status cst_mem_step(cst_mem *m)
         if (!m->planning && m->trace && m->trace->moments) CST_TRY(plan_after_recording(m));
         else CST_TRY(record_begin(m));
     }
-    if (m->plan && fixed_elsewhere(m)) CST_TRY(record_begin(m));
+    if (m->plan && fixed_later(m)) CST_TRY(record_begin(m));
     if (!m->plan) {
         m->inside = 1;
         return CST_OK;
@@ -334,7 +331,8 @@ void cst_step_forget(cst_tensor *t)
     const cst_tensor *b = cst_block(t);
     if (b->traced < 0 || m->recording) return;
     if (m->bound && m->bound[b->traced] == t) m->bound[b->traced] = NULL;
-    if (m->plan && m->trace->tensor[b->traced].persistent) cst_step_clear(m); /* the work has changed: plan anew */
+    /* The work has changed: record it anew. A trace made by planning is kept for those who ask for it. */
+    if (m->trace && m->migrating && !m->planning && m->trace->tensor[b->traced].persistent) cst_step_clear(m);
     t->traced = -1;
 }
 
