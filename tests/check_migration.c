@@ -127,7 +127,9 @@ static void make_random(toy *y, uint64_t seed)
 
 START_TEST(random_programs_in_random_budgets)
 {
+    const char *only = getenv("CASTOR_SEED"); /* one program alone, to look into */
     for (uint64_t seed = 1 + (uint64_t)_i; seed <= PROGRAMS; seed += 10) {
+        if (only && seed != strtoull(only, NULL, 10)) continue;
         toy y;
         uint64_t all, least;
         make_random(&y, seed);
@@ -143,6 +145,94 @@ START_TEST(random_programs_in_random_budgets)
 }
 END_TEST
 
+/* Dozens of small tensors beside large ones move in chunks; parts are read, written, freed and made anew as any tensor. */
+START_TEST(small_tensors_move_in_chunks)
+{
+    toy y;
+    uint64_t all, least;
+    toy_make(&y, 1000 + (uint64_t)_i, 60, 4, 120, 1 << 18, 1 << 18);
+    for (int i = 8; i < 60; i++) y.count[i] = 16 + i;
+    y.guard = _i % 2 ? 256 : 0;
+    toy_needs(&y, &all, &least);
+    toy_open(&y, least);
+    toy_plan(&y);
+    ck_ok(cst_mem_plan_commit(y.m));
+    int parts = 0;
+    for (int i = 8; i < 60; i++) parts += y.t[i]->chunk != NULL;
+    ck_assert_int_gt(parts, 20);
+    ck_assert_ptr_null(y.t[0]->chunk);
+    toy_close(&y);
+    run(&y, least, 1, 10, _i > 1);
+    run(&y, (least + all) / 2, 1, 10, _i > 1);
+    toy_free(&y);
+}
+END_TEST
+
+/* More than --host-mem allows: refused, and what was there is still there. */
+START_TEST(host_memory_has_a_limit)
+{
+    cst_mem *m;
+    cst_tensor *t[6];
+    int64_t n = (int64_t)(MIB / 4);
+    float *value = malloc(MIB), *got = malloc(MIB);
+    ck_ok(cst_mem_create(&m, dev, 2 * MIB));
+    cst_mem_migrate(m, 3 * MIB, UINT64_MAX);
+    for (int i = 0; i < 6; i++) {
+        ck_ok(cst_tensor_create(&t[i], m, CST_PARAM, CST_F32, 1, &n, "t%d", i));
+        for (int64_t k = 0; k < n; k++) value[k] = (float)(i * 1000000 + k);
+        if (i < 5) ck_ok(i < 3 ? cst_tensor_write(t[i], 0, value, MIB) : cst_fill(m, t[i], (float)i));
+    }
+    ck_fails(cst_tensor_write(t[5], 0, value, MIB), CST_OVER_BUDGET, "--host-mem");
+    ck_fails(cst_fill(m, t[5], 1), CST_OVER_BUDGET, "--host-mem");
+    ck_assert(t[5]->state == CST_TENSOR_EMPTY);
+    ck_ok(cst_mem_check(m));
+    for (int i = 0; i < 5; i++) {
+        ck_ok(cst_tensor_read(t[i], 0, got, MIB));
+        for (int64_t k = 0; k < n; k++)
+            if (got[k] != (i < 3 ? (float)(i * 1000000 + k) : (float)i)) ck_abort_msg("t%d[%d] = %g", i, (int)k, got[k]);
+    }
+    cst_tensor_drop(t[1]); /* then there is room */
+    ck_ok(cst_fill(m, t[5], 7));
+    ck_ok(cst_tensor_read(t[5], 0, got, MIB));
+    ck_assert(got[0] == 7 && got[n - 1] == 7);
+    ck_ok(cst_tensor_read(t[2], 0, got, MIB));
+    ck_assert(got[5] == 2000005);
+    ck_ok(cst_mem_check(m));
+    for (int i = 0; i < 6; i++) cst_tensor_free(t[i]);
+    ck_ok(cst_mem_free(m));
+    free(value), free(got);
+}
+END_TEST
+
+/* The table of docs/memory.md is the library's. */
+START_TEST(the_documented_transitions_are_the_legal_ones)
+{
+    const char *src = getenv("srcdir");
+    char path[1024], line[1024];
+    int rows = 0;
+    snprintf(path, sizeof path, "%s/docs/memory.md", src ? src : ".");
+    FILE *f = fopen(path, "r");
+    ck_assert_msg(f != NULL, "%s", path);
+    while (fgets(line, sizeof line, f)) {
+        for (int from = 0; from < 4; from++) {
+            char head[32];
+            snprintf(head, sizeof head, "| **%s** |", cst_tensor_state_name((cst_tensor_state)from));
+            if (strncmp(line, head, strlen(head))) continue;
+            rows++;
+            char *cell = line + strlen(head);
+            for (int to = 0; to < 4; to++, cell = strchr(cell, '|') + 1) {
+                ck_assert_ptr_nonnull(strchr(cell, '|'));
+                int never = !strncmp(cell, " never ", 7);
+                ck_assert_msg(cst_tensor_may_become((cst_tensor_state)from, (cst_tensor_state)to) == !never, "%s to %s", head,
+                              cst_tensor_state_name((cst_tensor_state)to));
+            }
+        }
+    }
+    fclose(f);
+    ck_assert_int_eq(rows, 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("migration");
@@ -150,6 +240,9 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_unchecked_fixture(tc, toy_build, toy_unbuild);
     tcase_add_loop_test(tc, random_programs_in_random_budgets, 0, 10);
+    tcase_add_loop_test(tc, small_tensors_move_in_chunks, 0, 4);
+    tcase_add_test(tc, host_memory_has_a_limit);
+    tcase_add_test(tc, the_documented_transitions_are_the_legal_ones);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

@@ -306,7 +306,7 @@ static inline void toy_compare(toy *y)
     for (int i = 0; i < y->persistent; i++)
         if (y->valid[i]) toy_compare_part(y, i, 0, y->count[i]);
     ck_ok(cst_mem_check(y->m));
-    if (y->guard) ck_ok(cst_mem_guards_check(y->m));
+    if (y->guard && cst_mem_migrating(y->m)) ck_ok(cst_mem_guards_check(y->m)); /* planning fills none */
     cst_mem_stats s = toy_stats(y);
     ck_assert(s.reserved_peak <= s.budget);
 }

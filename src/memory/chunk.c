@@ -146,7 +146,8 @@ cst_status cst_chunks_make(cst_mem *m)
         if (!p->in_chunk) continue;
         const cst_trace_tensor *x = &m->trace->tensor[p->tensor];
         if (!chunk[p->tensor]) { /* put in front of the list: this walk doesn't meet it */
-            st = cst_tensor_create(&chunk[p->tensor], m, (cst_class)x->cls, CST_U8, 1, (int64_t[]){(int64_t)x->bytes}, "%s", x->name);
+            int64_t bytes = (int64_t)(x->bytes - 2 * m->guard); /* the trace has tensors with their guards */
+            st = cst_tensor_create(&chunk[p->tensor], m, (cst_class)x->cls, CST_U8, 1, &bytes, "%s", x->name);
             if (st != CST_OK) break;
             chunk[p->tensor]->traced = p->tensor;
         }

@@ -107,14 +107,13 @@ static cst_status bring(cst_mem *m, cst_tensor *b, int keep, cst_waits *w)
 }
 
 /* An operator that others run inside of must leave them one piece: where little room is left beside it, it takes the lowest
- * places. The largest such sum is known from the iteration recorded. */
+ * places. The largest such sum so far is known. */
 static int must_pack(const cst_mem *m, const cst_use *use, int n)
 {
-    uint64_t room = 0, own = 0;
-    if (m->helds || !m->plan) return 0;
-    for (int i = 0; i < m->arena.slabs; i++) room += m->arena.slab[i].capacity;
+    uint64_t own = 0;
+    if (m->helds || m->planning || !m->migrating || m->stats.budget >= 2 * m->largest) return 0;
     for (int i = 0; i < n; i++) own += cst_arena_round(&m->arena, cst_tensor_extent(cst_block(use[i].t)));
-    return m->largest > own && room < 2 * m->largest;
+    return m->largest > own;
 }
 
 /* Largest first, after everything else has gone. */
@@ -162,8 +161,8 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
         if (b->state != CST_TENSOR_EMPTY || use[i].access == CST_WRITE || written_before(use, i)) continue;
         return cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, use[i].t->name);
     }
-    if (!absent) return CST_OK;
     int pack = must_pack(m, use, n);
+    if (!absent && !pack) return CST_OK;
     cst_status st = pack ? clear_all(m) : CST_OK;
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
     for (int i = 0; i < n && st == CST_OK; i++) {

@@ -92,7 +92,7 @@ struct cst_mem {
     cst_rates rates;
     const cst_device *rates_for; /* measured on it; NULL: guessed */
     uint64_t born, born_at_step; /* tensors made so far */
-    uint64_t largest;        /* most bytes that operators had in use at once while planning */
+    uint64_t largest;        /* most bytes that operators had in use at once */
     int open[16], depth;     /* moments of the operators acquired now, -1: not of a plan */
 };
 

@@ -254,7 +254,8 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
     }
     m->helds += n;
     take(m, use, n, &w);
-    if (m->planning && bytes_in_use(m) > m->largest) m->largest = bytes_in_use(m);
+    uint64_t together = bytes_in_use(m);
+    if (together > m->largest) m->largest = together;
     int moment = m->on_plan && m->inside ? m->at - 1 : -1;
     m->open[m->depth++] = moment;
     if (wait) *nwait = 0;

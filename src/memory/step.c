@@ -223,14 +223,11 @@ static cst_status restore(cst_mem *m)
     return st;
 }
 
-/* Something that never leaves the device lies where the plan has no place for it: made after the plan. */
-static int fixed_elsewhere(const cst_mem *m)
+/* Something that never leaves the device has no place in the plan: it was made later. */
+static int fixed_later(const cst_mem *m)
 {
-    for (const cst_tensor *b = m->first; b; b = b->next) {
-        if (!b->fixed || b->chunk || !cst_on_device(b)) continue;
-        const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
-        if (!s || s->slab != b->slab || s->offset != b->offset - m->guard) return 1;
-    }
+    for (const cst_tensor *b = m->first; b; b = b->next)
+        if (b->fixed && cst_on_device(b) && b->traced < 0) return 1;
     return 0;
 }
 
@@ -297,7 +294,7 @@ cst_status cst_mem_step(cst_mem *m)
         if (!m->planning && m->trace && m->trace->moments) CST_TRY(plan_after_recording(m));
         else CST_TRY(record_begin(m));
     }
-    if (m->plan && fixed_elsewhere(m)) CST_TRY(record_begin(m));
+    if (m->plan && fixed_later(m)) CST_TRY(record_begin(m));
     if (!m->plan) {
         m->inside = 1;
         return CST_OK;
@@ -339,7 +336,8 @@ void cst_step_forget(cst_tensor *t)
     const cst_tensor *b = cst_block(t);
     if (b->traced < 0 || m->recording) return;
     if (m->bound && m->bound[b->traced] == t) m->bound[b->traced] = NULL;
-    if (m->plan && m->trace->tensor[b->traced].persistent) cst_step_clear(m); /* the work has changed: plan anew */
+    /* The work has changed: record it anew. A trace made by planning is kept for those who ask for it. */
+    if (m->trace && m->migrating && !m->planning && m->trace->tensor[b->traced].persistent) cst_step_clear(m);
     t->traced = -1;
 }
 

@@ -1,0 +1,158 @@
+/* Training in less memory than it takes: the same bits in every budget, placement and recomputation, and not a byte more than
+ * was allowed.
+ */
+#include "model_testing.h"
+
+#define STEPS 20
+
+/* What a run leaves behind, to the bit. */
+typedef struct outcome {
+    float loss[STEPS], eval;
+    float *weights;
+    size_t bytes;
+    cst_mem_stats stats;
+    int migrating;
+} outcome;
+
+static void take_weights(outcome *r, cst_session *s)
+{
+    cst_model *M = s->model;
+    r->bytes = 0;
+    for (int i = 0; i < M->params; i++) r->bytes += M->w[i]->bytes;
+    r->weights = malloc(r->bytes);
+    char *at = (char *)r->weights;
+    for (int i = 0; i < M->params; at += M->w[i++]->bytes) ck_ok(cst_tensor_read(M->w[i], 0, at, M->w[i]->bytes));
+}
+
+static void set_batch(cst_session *s, uint64_t index)
+{
+    int32_t ids[64];
+    int64_t n = s->o.batch * s->o.seq, vocab = s->o.config.vocab_size;
+    for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)vocab);
+    ck_ok(cst_batch_set(s->batch, ids, NULL, vocab));
+}
+
+/* 0: the budget is too small; then *least is what would do. */
+static int run_session(outcome *r, const cst_session_options *o, uint64_t *least)
+{
+    cst_session *s;
+    cst_status st = cst_session_open(&s, o);
+    memset(r, 0, sizeof *r);
+    if (st == CST_OVER_BUDGET) {
+        const char *p = strstr(cst_detail(), "tokens is ");
+        ck_assert_msg(p && sscanf(p, "tokens is %llu bytes", (unsigned long long *)least) == 1, "%s", cst_detail());
+        ck_assert(*least > o->device_mem);
+        return 0;
+    }
+    ck_ok(st);
+    ck_ok(cst_model_init(s->model, o->seed));
+    ck_ok(cst_session_start(s));
+    for (int t = 0; t < STEPS; t++) {
+        cst_mem_stats before, after;
+        cst_mem_get_stats(s->mem, &before);
+        ck_ok(cst_session_begin(s));
+        for (int a = 0; a < o->accum; a++) {
+            set_batch(s, (uint64_t)(t * o->accum + a));
+            ck_ok(cst_session_micro(s, (uint64_t)(t * o->accum + a)));
+        }
+        ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+        ck_ok(cst_tensor_read(s->losses, 0, &r->loss[t], sizeof r->loss[t]));
+        cst_mem_get_stats(s->mem, &after);
+        ck_assert_uint_eq(after.strays, 0);
+        if (t > 4 && t != STEPS / 2 + 1) ck_assert_uint_eq(after.moves - before.moves, after.planned_moves - before.planned_moves);
+        if (t == STEPS / 2) { /* changes nothing that follows */
+            set_batch(s, 1000);
+            ck_ok(cst_session_evaluate(s));
+            ck_ok(cst_tensor_read(s->loss, 0, &r->eval, sizeof r->eval));
+        }
+        ck_ok(cst_mem_check(s->mem));
+    }
+    r->migrating = cst_mem_migrating(s->mem);
+    take_weights(r, s);
+    cst_mem_get_stats(s->mem, &r->stats);
+    ck_assert(!o->device_mem || r->stats.reserved_peak <= o->device_mem);
+    ck_ok(cst_session_close(s, CST_OK)); /* fails unless everything was released */
+    return 1;
+}
+
+static void same_bits(const char *what, const cst_session_options *o, const outcome *a, const outcome *b)
+{
+    for (int t = 0; t < STEPS; t++)
+        ck_assert_msg(!memcmp(&a->loss[t], &b->loss[t], 4), "%s, %llu bytes, accum %d, recompute %s: step %d: loss %.9g and %.9g", what,
+                      (unsigned long long)o->device_mem, o->accum, cst_recompute_name(o->recompute), t, a->loss[t], b->loss[t]);
+    ck_assert_msg(!memcmp(&a->eval, &b->eval, 4), "%s: evaluation %.9g and %.9g", what, a->eval, b->eval);
+    ck_assert_uint_eq(a->bytes, b->bytes);
+    ck_assert_msg(!memcmp(a->weights, b->weights, a->bytes), "%s, %llu bytes, accum %d, recompute %s: weights differ", what,
+                  (unsigned long long)o->device_mem, o->accum, cst_recompute_name(o->recompute));
+}
+
+static cst_session_options options(int i)
+{
+    cst_session_options o = fixture_options(i % 2 ? "tiny-pre" : "tiny-post", 2, 12);
+    o.with_optim = 1;
+    o.dropout = 0.1;
+    o.accum = i / 2 % 2 ? 4 : 1;
+    o.pack = CST_PACK_NEVER;
+    o.placement = CST_PLACEMENT_RESIDENT;
+    return o;
+}
+
+START_TEST(every_budget_gives_the_same_bits)
+{
+    static const int percent[] = {100, 75, 50, 35, 20, 10};
+    cst_session_options o = options(_i);
+    outcome want, got;
+    uint64_t least = 0;
+    ck_assert(run_session(&want, &o, &least));
+    ck_assert(!want.migrating);
+    o.placement = CST_PLACEMENT_AUTO;
+    for (int r = CST_RECOMPUTE_NONE; r <= CST_RECOMPUTE_AUTO; r++) {
+        o.recompute = (cst_recompute)r;
+        least = 0;
+        for (int k = 0; k < 6 && !least; k++) {
+            o.device_mem = want.stats.reserved_peak * (uint64_t)percent[k] / 100;
+            if (!run_session(&got, &o, &least)) break;
+            ck_assert_int_eq(got.migrating, r == CST_RECOMPUTE_LAYER ? got.migrating : k > 0); /* binding */
+            same_bits("migrating", &o, &want, &got);
+            free(got.weights);
+        }
+        if (!least) { /* even 10 % do: ask with less than anything takes */
+            o.device_mem = 4096;
+            ck_assert(!run_session(&got, &o, &least));
+        }
+        o.device_mem = least;
+        ck_assert_msg(run_session(&got, &o, &least), "%s", cst_detail());
+        same_bits("the smallest budget", &o, &want, &got);
+        free(got.weights);
+        o.device_mem = least - 1;
+        ck_assert(!run_session(&got, &o, &least));
+    }
+    free(want.weights);
+}
+END_TEST
+
+START_TEST(state_on_the_host_gives_the_same_bits)
+{
+    cst_session_options o = options(_i);
+    outcome want, got;
+    uint64_t least;
+    if (!dev->info.exact_divide) return;
+    ck_assert(run_session(&want, &o, &least));
+    o.placement = CST_PLACEMENT_STATIC;
+    ck_assert(run_session(&got, &o, &least));
+    ck_assert(got.stats.reserved_peak < want.stats.reserved_peak);
+    same_bits("static", &o, &want, &got);
+    free(want.weights), free(got.weights);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("placement");
+    TCase *tc = tcase_create("placement");
+    tcase_set_timeout(tc, 0);
+    tcase_add_loop_test(tc, every_budget_gives_the_same_bits, 0, 4);
+    tcase_add_loop_test(tc, state_on_the_host_gives_the_same_bits, 0, 4);
+    suite_add_tcase(s, tc);
+    return op_main(s);
+}
