@@ -378,6 +378,20 @@ static cst_status commit_scratch(cst_mem *m)
     return bytes ? cst_mem_scratch(m, bytes, &scratch) : CST_OK;
 }
 
+/* Bytes that slab i gets. The last one has room besides for the most that operators outside of the plan use at once, beside
+ * what never leaves the device. */
+static uint64_t slab_bytes(const cst_mem *m, int i)
+{
+    const cst_plan *p = m->plan;
+    uint64_t need = m->largest, room = m->stats.budget - m->scratch_bytes;
+    if (i + 1 < p->slabs) return p->slab[i];
+    for (const cst_tensor *t = m->first; t; t = t->next)
+        if (t->fixed) need += cst_arena_round(&m->arena, cst_tensor_extent(t));
+    if (need > room) need = room;
+    uint64_t more = need > p->bytes ? need - p->bytes : 0;
+    return p->slab[i] + (p->slab[i] + more <= m->arena.max_slab ? more / m->arena.align * m->arena.align : 0);
+}
+
 cst_status cst_mem_plan_slabs(cst_mem *m)
 {
     for (int i = 0; i < m->arena.slabs; i++) {
@@ -391,12 +405,13 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
         cl_mem *more = realloc(m->buffer, (size_t)(i + 1) * sizeof *more), b;
         if (!more) return cst_fail(CST_NO_MEMORY, "slab");
         m->buffer = more;
-        CST_TRY(cst_mem_buffer(m, &b, m->plan->slab[i]));
-        cst_status st = cst_arena_add(&m->arena, m->plan->slab[i]);
+        uint64_t bytes = slab_bytes(m, i);
+        CST_TRY(cst_mem_buffer(m, &b, bytes));
+        cst_status st = cst_arena_add(&m->arena, bytes);
         if (st != CST_OK) {
             clReleaseMemObject(b);
             m->dev->released++;
-            m->stats.reserved -= m->plan->slab[i];
+            m->stats.reserved -= bytes;
             return st;
         }
         m->buffer[i] = b;

@@ -1,6 +1,7 @@
 /* Places. What is always there lies at the bottom of the slabs; the other stays are taken one by one, large ones first, and
  * go to the lowest place that is free as long as they last. Stays that last long are in one list by offset, the short ones in
  * lists by time, so that few are looked at. */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -234,7 +235,7 @@ static cst_status sort_stays(packer *k, int order)
         const cst_stay *s = &y->s[i];
         double b = (double)k->t->tensor[s->tensor].bytes, part = (double)(s->end - s->start + 1) / k->t->moments;
         double key = order == 0 ? b + (part * BUCKETS > LONG ? 1e18 : 0) : order == 4 ? b + 0.9 * part : order == 1 ? b * part : order == 2 ? part + 1e-14 * b : -s->start;
-        q[i] = (keyed){key, is_permanent(s) ? 1 << 30 : k->urgent[i], i};
+        q[i] = (keyed){key, k->t->tensor[s->tensor].fixed ? INT_MAX : is_permanent(s) ? 1 << 30 : k->urgent[i], i};
     }
     qsort(q, (size_t)y->n, sizeof *q, by_key);
     for (int i = 0; i < y->n; i++) k->sorted[i] = q[i].i;
