@@ -106,6 +106,19 @@ static cst_status bring(cst_mem *m, cst_tensor *b, int keep, cst_waits *w)
     }
 }
 
+/* Without a plan slabs are as large as what came first. When nothing is on the device, they can be made anew: one for the
+ * largest sum so far; what else fits gets more of them. */
+static cst_status new_slabs(cst_mem *m)
+{
+    if (m->plan || m->arena.used) return CST_OK;
+    for (int i = 0; i < m->arena.slabs; i++)
+        if (m->arena.slab[i].capacity >= m->largest && m->arena.slabs == 1) return CST_OK;
+    CST_TRY(cst_mem_finish(m));
+    cst_mem_drop_slabs(m);
+    cst_status st = m->largest && m->largest <= m->arena.max_slab ? cst_mem_grow(m, m->largest) : CST_OK;
+    return st == CST_OVER_BUDGET ? CST_OK : st;
+}
+
 /* An operator that others run inside of must leave them one piece: where little room is left beside it, it takes the lowest
  * places. The largest such sum so far is known. */
 static int must_pack(const cst_mem *m, const cst_use *use, int n)
@@ -122,6 +135,7 @@ static cst_status bring_all_again(cst_mem *m, cst_use *use, int n, cst_waits *w)
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins--;
     cst_status st = clear_all(m);
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
+    if (st == CST_OK) st = new_slabs(m);
     while (st == CST_OK) {
         cst_tensor *largest = NULL;
         for (int i = 0; i < n; i++) {
@@ -164,6 +178,7 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
     int pack = must_pack(m, use, n);
     if (!absent && !pack) return CST_OK;
     cst_status st = pack ? clear_all(m) : CST_OK;
+    if (st == CST_OK && pack) st = new_slabs(m);
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
     for (int i = 0; i < n && st == CST_OK; i++) {
         cst_tensor *b = cst_block(use[i].t);

@@ -378,7 +378,7 @@ static cst_status commit_scratch(cst_mem *m)
     return bytes ? cst_mem_scratch(m, bytes, &scratch) : CST_OK;
 }
 
-cst_status cst_mem_plan_slabs(cst_mem *m)
+void cst_mem_drop_slabs(cst_mem *m)
 {
     for (int i = 0; i < m->arena.slabs; i++) {
         if (!m->buffer[i]) continue;
@@ -387,6 +387,11 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
         m->dev->released++;
     }
     cst_arena_clear(&m->arena);
+}
+
+cst_status cst_mem_plan_slabs(cst_mem *m)
+{
+    cst_mem_drop_slabs(m);
     for (int i = 0; i < m->plan->slabs; i++) {
         cl_mem *more = realloc(m->buffer, (size_t)(i + 1) * sizeof *more), b;
         if (!more) return cst_fail(CST_NO_MEMORY, "slab");
@@ -510,8 +515,10 @@ cst_status cst_mem_finish(cst_mem *m)
         if (st == CST_OK) st = cst_cl(clFlush(q[i]), "clFlush");
     }
     for (int i = 0; i < 3 && st == CST_OK; i++) st = cst_cl(clWaitForEvents(1, &end[i]), "clWaitForEvents");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         if (end[i]) clReleaseEvent(end[i]);
+        if (st != CST_OK) clFinish(q[i]); /* the caller may go on to release what commands use */
+    }
     return st;
 }
 
