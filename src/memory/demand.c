@@ -1,6 +1,7 @@
 /* Bring an operator's tensors to the device when no plan says how: first where there is room, then by moving away what was
  * used longest ago, in one piece of a slab that is large enough. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory/internal.h"
 
@@ -119,14 +120,30 @@ static cst_status new_slabs(cst_mem *m)
     return st == CST_OVER_BUDGET ? CST_OK : st;
 }
 
+/* Do others run inside of this operator? What the iteration recorded doesn't have perhaps does. */
+static int has_inner(const cst_mem *m, const char *op)
+{
+    const cst_trace *t = m->trace;
+    int known = 0;
+    if (!t || m->recording) return 1;
+    for (int k = 0; k + 1 < t->moments; k++) {
+        const cst_trace_moment *next = &t->moment[k + 1];
+        if (strncmp(t->moment[k].op, op, sizeof t->moment[k].op - 1)) continue;
+        known = 1;
+        for (int u = next->first; u < next->first + next->uses; u++)
+            if (t->use[u].held) return 1;
+    }
+    return !known;
+}
+
 /* An operator that others run inside of must leave them one piece: where little room is left beside it, it takes the lowest
  * places. The largest such sum so far is known. */
-static int must_pack(const cst_mem *m, const cst_use *use, int n)
+static int must_pack(const cst_mem *m, const char *op, const cst_use *use, int n)
 {
     uint64_t own = 0;
     if (m->helds || m->planning || !m->migrating || m->stats.budget >= 2 * m->largest) return 0;
     for (int i = 0; i < n; i++) own += cst_arena_round(&m->arena, cst_tensor_extent(cst_block(use[i].t)));
-    return m->largest > own;
+    return m->largest > own && has_inner(m, op);
 }
 
 /* Largest first, after everything else has gone. */
@@ -175,7 +192,7 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
         if (b->state != CST_TENSOR_EMPTY || use[i].access == CST_WRITE || written_before(use, i)) continue;
         return cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, use[i].t->name);
     }
-    int pack = must_pack(m, use, n);
+    int pack = must_pack(m, op, use, n);
     if (!absent && !pack) return CST_OK;
     cst_status st = pack ? clear_all(m) : CST_OK;
     if (st == CST_OK && pack) st = new_slabs(m);
