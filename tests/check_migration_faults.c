@@ -64,7 +64,7 @@ static int stubborn_iteration(toy *y)
 
 START_TEST(every_call_of_an_iteration_may_fail)
 {
-    for (uint64_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= 2; seed++) {
         toy y;
         uint64_t budget;
         int reported = 0;
@@ -129,8 +129,6 @@ END_TEST
 
 /* --- training -------------------------------------------------------------------------------------------- */
 
-#define STEPS 3
-
 static cst_status train_step(cst_session *s, int t, int *in_update)
 {
     int32_t ids[24];
@@ -149,22 +147,27 @@ static void train_start(cst_session *s)
     ck_ok(cst_session_start(s));
 }
 
-static void same_loss(cst_session *s, const float *want, int t)
+/* Loss and weights, malloc'd. */
+static char *results(cst_session *s, size_t *bytes)
 {
-    float got;
-    ck_ok(cst_tensor_read(s->losses, 0, &got, sizeof got));
-    ck_assert_msg(!memcmp(&got, want, sizeof got), "step %d: loss %.9g, wanted %.9g", t, got, *want);
+    const cst_model *M = s->model;
+    *bytes = 4;
+    for (int i = 0; i < M->params; i++) *bytes += M->w[i]->bytes;
+    char *all = malloc(*bytes), *at = all + 4;
+    ck_ok(cst_tensor_read(s->losses, 0, all, 4));
+    for (int i = 0; i < M->params; at += M->w[i++]->bytes) ck_ok(cst_tensor_read(M->w[i], 0, at, M->w[i]->bytes));
+    return all;
 }
 
 /* Before the update a step is begun anew; in it some weights are new, and the last checkpoint (here: the beginning) is what to
- * go on from. Every third N, in turns. */
+ * go on from. */
 START_TEST(every_call_of_a_training_step_may_fail)
 {
-    int kind = _i / 3, update;
+    int update;
     cst_session_options o = fixture_options("tiny-pre", 2, 12);
     cst_session *s;
     uint64_t peak;
-    float want[STEPS];
+    size_t bytes;
     disarm();
     o.with_optim = 1;
     o.dropout = 0.1;
@@ -175,31 +178,26 @@ START_TEST(every_call_of_a_training_step_may_fail)
     ck_ok(cst_session_open(&s, &o));
     ck_assert(cst_mem_migrating(s->mem));
     train_start(s);
-    for (int t = 0; t < STEPS; t++) {
-        ck_ok(train_step(s, t, &update));
-        ck_ok(cst_tensor_read(s->losses, 0, &want[t], sizeof want[t]));
-    }
-    for (long n = 1 + _i % 3, fired = 1; fired; n += 3) {
+    ck_ok(train_step(s, 0, &update));
+    char *want = results(s, &bytes);
+    for (long n = 1, fired = 1; fired; n++) {
         train_start(s);
-        ck_ok(train_step(s, 0, &update));
-        arm((cst_fault_kind)kind, n);
-        cst_status st = train_step(s, 1, &update);
+        arm((cst_fault_kind)_i, n);
+        cst_status st = train_step(s, 0, &update);
         fired = failed;
         disarm();
         ck_ok(cst_mem_check(s->mem));
         ck_assert((st != CST_OK) == (fired != 0));
         if (st != CST_OK) {
             ck_assert(cst_detail()[0]);
-            if (update) {
-                train_start(s);
-                ck_ok(train_step(s, 0, &update));
-            }
-            ck_ok(train_step(s, 1, &update));
+            if (update) train_start(s);
+            ck_ok(train_step(s, 0, &update));
         }
-        same_loss(s, &want[1], 1);
-        ck_ok(train_step(s, 2, &update));
-        same_loss(s, &want[2], 2);
+        char *got = results(s, &bytes);
+        ck_assert_msg(!memcmp(got, want, bytes), "call %ld of kind %d: other results", n, _i);
+        free(got);
     }
+    free(want);
     ck_ok(cst_session_close(s, CST_OK));
 }
 END_TEST
@@ -237,7 +235,7 @@ int main(void)
     tcase_add_unchecked_fixture(tc, toy_build, toy_unbuild);
     tcase_add_loop_test(tc, every_call_of_an_iteration_may_fail, 0, CST_FAULT_KINDS);
     tcase_add_loop_test(tc, every_call_of_a_beginning_may_fail, 0, CST_FAULT_KINDS);
-    tcase_add_loop_test(tc, every_call_of_a_training_step_may_fail, 3 * CST_FAULT_TRANSFER, 3 * CST_FAULT_KINDS);
+    tcase_add_loop_test(tc, every_call_of_a_training_step_may_fail, CST_FAULT_TRANSFER, CST_FAULT_KINDS);
     tcase_add_test(tc, a_lost_device_is_a_clean_stop);
     suite_add_tcase(s, tc);
     return op_main(s);
