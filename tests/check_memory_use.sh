@@ -55,6 +55,33 @@ audited least "$CASTOR" train --config "$dir/model.json" --train "$src/data/samp
     --eval-every 0 --device-mem "$least" --json
 check_run least "$least"
 
+# Migrating: in a part of what the run above took, never a byte more; and from one length of run to another the layer sees as
+# many bytes more as the program counts.
+whole=$(figure train-resident device_bytes_peak)
+for part in 60 45; do
+    for steps in 6 12; do
+        audited part-$part-$steps env CASTOR_AUDIT_LIMIT=$((whole * part / 100)) "$CASTOR" train --config "$dir/model.json" \
+            --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps $steps --eval-every 0 \
+            --device-mem $((whole * part / 100)) --json --out "$dir/run-$part-$steps"
+        check_run part-$part-$steps $((whole * part / 100))
+        grep -q '"over_limit": *false' "$dir/part-$part-$steps.json" || bad "part-$part-$steps: over its limit"
+    done
+    for key in h2d_bytes d2h_bytes; do
+        a=$(sed -n "s/.*\"$key\": \([0-9]*\).*/\1/p" "$dir/run-$part-6/metrics.jsonl" | awk '{s += $1} END {print s}')
+        b=$(sed -n "s/.*\"$key\": \([0-9]*\).*/\1/p" "$dir/run-$part-12/metrics.jsonl" | awk '{s += $1} END {print s}')
+        seen=$(($(figure part-$part-12 $key) - $(figure part-$part-6 $key)))
+        # Weights saved at the end are read where the plan left them, and plans follow measured times: that may differ.
+        most=0
+        [ $key = h2d_bytes ] || most=$whole
+        [ "$seen" -ge $((b - a - most)) ] && [ "$seen" -le $((b - a + most)) ] || bad "$part %: six steps more move $seen $key, the program counts $((b - a))"
+        [ $((b - a)) -gt 100000 ] || bad "$part %: nothing moves"
+    done
+done
+
+audited evaluated "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
+    --eval-every 2 --valid "$src/data/sample/wiki.valid.raw" --device-mem $((whole * 45 / 100)) --json
+check_run evaluated $((whole * 45 / 100))
+
 # Bytes moved: the counters of metrics.jsonl are the transfers that were enqueued.
 audited moved "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
     --eval-every 0 --placement static --json --out "$dir/run"

@@ -152,6 +152,7 @@ START_TEST(evaluation_takes_no_gradients_and_no_byte_more_than_planned)
     ck_ok(cst_session_open(&again, &less));
     ck_ok(cst_session_close(again, CST_OK));
     less.device_mem--;
+    less.placement = CST_PLACEMENT_RESIDENT; /* else weights migrate */
     ck_fails(cst_session_open(&again, &less), CST_OVER_BUDGET, "a smaller --batch or --length needs less");
     ck_ok(cst_session_close(s, CST_OK));
 }

@@ -92,8 +92,8 @@ static inline int toy_other(toy *y, const int *written, int not1, int not2)
     return 0; /* not reached: there are three persistent ones */
 }
 
-/* persistent >= 3, sizes of elements within [low, high]. */
-static inline void toy_make(toy *y, uint64_t seed, int persistent, int transient, int ops, int64_t low, int64_t high)
+/* persistent >= 3, sizes of elements within [low, high]; nest: with operators inside of operators. */
+static inline void toy_make(toy *y, uint64_t seed, int persistent, int transient, int ops, int64_t low, int64_t high, int nest)
 {
     int written[TOY_TENSORS] = {0}, used[TOY_TENSORS] = {0};
     memset(y, 0, sizeof *y);
@@ -108,7 +108,7 @@ static inline void toy_make(toy *y, uint64_t seed, int persistent, int transient
         o->a = toy_other(y, written, o->dst, -1);
         o->b = toy_other(y, written, o->dst, -1);
         int fresh = o->dst >= persistent && !written[o->dst];
-        o->kind = fresh ? (toy_kind)toy_random(y, 2) : (toy_kind)toy_random(y, 4);
+        o->kind = fresh ? (toy_kind)toy_random(y, 2) : (toy_kind)toy_random(y, nest ? 4 : 3);
         if (o->kind == TOY_NEST) o->b = toy_other(y, written, o->dst, o->a);
         int reads = o->kind != TOY_FILL, inner = o->kind == TOY_NEST;
         if (reads) used[o->a] = 1;

@@ -1,6 +1,7 @@
 /* Bring an operator's tensors to the device when no plan says how: first where there is room, then by moving away what was
  * used longest ago, in one piece of a slab that is large enough. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory/internal.h"
 
@@ -106,14 +107,43 @@ static cst_status bring(cst_mem *m, cst_tensor *b, int keep, cst_waits *w)
     }
 }
 
+/* Without a plan slabs are as large as what came first. When nothing is on the device, they can be made anew: one for the
+ * largest sum so far; what else fits gets more of them. */
+static cst_status new_slabs(cst_mem *m)
+{
+    if (m->plan || m->arena.used) return CST_OK;
+    for (int i = 0; i < m->arena.slabs; i++)
+        if (m->arena.slab[i].capacity >= m->largest && m->arena.slabs == 1) return CST_OK;
+    CST_TRY(cst_mem_finish(m));
+    cst_mem_drop_slabs(m);
+    cst_status st = m->largest && m->largest <= m->arena.max_slab ? cst_mem_grow(m, m->largest) : CST_OK;
+    return st == CST_OVER_BUDGET ? CST_OK : st;
+}
+
+/* Do others run inside of this operator? What the iteration recorded doesn't have perhaps does. */
+static int has_inner(const cst_mem *m, const char *op)
+{
+    const cst_trace *t = m->trace;
+    int known = 0;
+    if (!t || m->recording) return 1;
+    for (int k = 0; k + 1 < t->moments; k++) {
+        const cst_trace_moment *next = &t->moment[k + 1];
+        if (strncmp(t->moment[k].op, op, sizeof t->moment[k].op - 1)) continue;
+        known = 1;
+        for (int u = next->first; u < next->first + next->uses; u++)
+            if (t->use[u].held) return 1;
+    }
+    return !known;
+}
+
 /* An operator that others run inside of must leave them one piece: where little room is left beside it, it takes the lowest
  * places. The largest such sum so far is known. */
-static int must_pack(const cst_mem *m, const cst_use *use, int n)
+static int must_pack(const cst_mem *m, const char *op, const cst_use *use, int n)
 {
     uint64_t own = 0;
     if (m->helds || m->planning || !m->migrating || m->stats.budget >= 2 * m->largest) return 0;
     for (int i = 0; i < n; i++) own += cst_arena_round(&m->arena, cst_tensor_extent(cst_block(use[i].t)));
-    return m->largest > own;
+    return m->largest > own && has_inner(m, op);
 }
 
 /* Largest first, after everything else has gone. */
@@ -122,6 +152,7 @@ static cst_status bring_all_again(cst_mem *m, cst_use *use, int n, cst_waits *w)
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins--;
     cst_status st = clear_all(m);
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
+    if (st == CST_OK) st = new_slabs(m);
     while (st == CST_OK) {
         cst_tensor *largest = NULL;
         for (int i = 0; i < n; i++) {
@@ -161,9 +192,10 @@ cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits
         if (b->state != CST_TENSOR_EMPTY || use[i].access == CST_WRITE || written_before(use, i)) continue;
         return cst_fail(CST_STATE, "%s reads %s before anything wrote it", op, use[i].t->name);
     }
-    int pack = must_pack(m, use, n);
+    int pack = must_pack(m, op, use, n);
     if (!absent && !pack) return CST_OK;
     cst_status st = pack ? clear_all(m) : CST_OK;
+    if (st == CST_OK && pack) st = new_slabs(m);
     for (int i = 0; i < n; i++) cst_block(use[i].t)->pins++;
     for (int i = 0; i < n && st == CST_OK; i++) {
         cst_tensor *b = cst_block(use[i].t);

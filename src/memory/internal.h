@@ -112,7 +112,9 @@ static inline int cst_on_device(const cst_tensor *block)
 cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes);
 /* A new slab that holds at least `bytes`: a round size where the budget allows. */
 cst_status cst_mem_grow(cst_mem *m, size_t bytes);
-/* Slabs as the plan has them, in place of those there are: nothing may be on the device. */
+/* Release all slabs: nothing may be on the device, and nothing running. */
+void cst_mem_drop_slabs(cst_mem *m);
+/* Slabs as the plan has them, in place of those there are: as drop_slabs. */
 cst_status cst_mem_plan_slabs(cst_mem *m);
 cst_status cst_mem_other_slabs(cst_mem *m); /* step.c: move everything to the host, then that */
 

@@ -392,7 +392,7 @@ static uint64_t slab_bytes(const cst_mem *m, int i)
     return p->slab[i] + (p->slab[i] + more <= m->arena.max_slab ? more / m->arena.align * m->arena.align : 0);
 }
 
-cst_status cst_mem_plan_slabs(cst_mem *m)
+void cst_mem_drop_slabs(cst_mem *m)
 {
     for (int i = 0; i < m->arena.slabs; i++) {
         if (!m->buffer[i]) continue;
@@ -401,6 +401,11 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
         m->dev->released++;
     }
     cst_arena_clear(&m->arena);
+}
+
+cst_status cst_mem_plan_slabs(cst_mem *m)
+{
+    cst_mem_drop_slabs(m);
     for (int i = 0; i < m->plan->slabs; i++) {
         cl_mem *more = realloc(m->buffer, (size_t)(i + 1) * sizeof *more), b;
         if (!more) return cst_fail(CST_NO_MEMORY, "slab");
@@ -525,8 +530,10 @@ cst_status cst_mem_finish(cst_mem *m)
         if (st == CST_OK) st = cst_cl(clFlush(q[i]), "clFlush");
     }
     for (int i = 0; i < 3 && st == CST_OK; i++) st = cst_cl(clWaitForEvents(1, &end[i]), "clWaitForEvents");
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         if (end[i]) clReleaseEvent(end[i]);
+        if (st != CST_OK) clFinish(q[i]); /* the caller may go on to release what commands use */
+    }
     return st;
 }
 

@@ -205,8 +205,8 @@ cst_status cst_measure_rates(cst_mem *m)
     cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
             m->rates.both);
 out:
-    if (b) { /* after a failure something may still be running */
-        if (st != CST_OK) clFinish(m->dev->up), clFinish(m->dev->down);
+    if (b) {
+        if (st != CST_OK) cst_mem_finish(m); /* something may still be running */
         clReleaseMemObject(b);
         m->dev->released++;
         m->stats.reserved -= 2 * bytes;
