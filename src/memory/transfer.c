@@ -16,8 +16,8 @@ static cst_status check_span(const cst_tensor *t, size_t offset, size_t bytes)
 /* An event that says: everything on the compute queue up to now is done. */
 static cst_status compute_now(cst_mem *m, cl_event *e)
 {
-    cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e));
-    CST_TRY(cst_cl(err, "clEnqueueMarkerWithWaitList"));
+    cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueBarrierWithWaitList(m->dev->compute, 0, NULL, e));
+    CST_TRY(cst_cl(err, "clEnqueueBarrierWithWaitList"));
     err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(m->dev->compute)); /* rusticl's other queues would wait forever without */
     if (err == CL_SUCCESS) return CST_OK;
     clReleaseEvent(*e);
