@@ -18,7 +18,8 @@ static cst_status compute_now(cst_mem *m, cl_event *e)
 {
     cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e));
     CST_TRY(cst_cl(err, "clEnqueueMarkerWithWaitList"));
-    err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(m->dev->compute)); /* rusticl's other queues would wait forever without */
+    /* rusticl's other queues would wait forever without */
+    err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(m->dev->compute));
     if (err == CL_SUCCESS) return CST_OK;
     clReleaseEvent(*e);
     *e = NULL;
