@@ -49,7 +49,8 @@ static void write_again(toy *y)
     for (int k = 0; k < y->ops; k++) {
         const toy_op *o = &y->op[k];
         int i = o->kind == TOY_NEST ? o->b : o->dst;
-        if (o->kind != TOY_KEEP && i < y->persistent && y->valid[i]) ck_ok(cst_tensor_write(y->t[i], 0, y->host[i], (size_t)y->count[i] * 4));
+        if (o->kind != TOY_KEEP && i < y->persistent && y->valid[i])
+            ck_ok(cst_tensor_write(y->t[i], 0, y->host[i], (size_t)y->count[i] * 4));
     }
 }
 
@@ -84,9 +85,9 @@ static void same_iteration(toy *y)
     if (planned && steady > 2) {
         const cst_plan *p = cst_mem_plan(y->m);
         ck_assert_uint_eq(after.evictions, before.evictions);
-        ck_assert_msg(after.moves - before.moves == p->up_count + p->down_count && after.planned_moves - before.planned_moves == after.moves - before.moves,
-                      "seed %llu: %d moves, %d planned, %d in the plan", (unsigned long long)y->seed, (int)(after.moves - before.moves),
-                      (int)(after.planned_moves - before.planned_moves), (int)(p->up_count + p->down_count));
+        uint64_t moves = after.moves - before.moves, said = after.planned_moves - before.planned_moves, planned_moves = p->up_count + p->down_count;
+        ck_assert_msg(moves == said && moves == planned_moves, "seed %llu: %d moves, %d planned, %d in the plan", (unsigned long long)y->seed,
+                      (int)moves, (int)said, (int)planned_moves);
         uint64_t up = after.h2d_bytes - before.h2d_bytes, down = after.d2h_bytes - before.d2h_bytes, round = toy_round(y);
         ck_assert(up <= p->up_bytes && up + p->up_count * round >= p->up_bytes); /* plans count in whole blocks */
         ck_assert(down <= p->down_bytes && down + p->down_count * round >= p->down_bytes);
@@ -119,8 +120,9 @@ static void make_random(toy *y, uint64_t seed)
 {
     int large = seed % 16 == 5, small = seed % 3 == 0;
     toy z = {.seed = seed};
-    int persistent = 4 + (int)toy_random(&z, large ? 5 : 12), transient = (int)toy_random(&z, 6), ops = 8 + (int)toy_random(&z, large ? 12 : 32);
-    toy_make(y, seed, persistent, transient, ops, large ? 1 << 18 : small ? 1 : 5000, large ? 1 << 19 : small ? 3000 : 20000, seed % 4 != 0);
+    int persistent = 4 + (int)toy_random(&z, large ? 5 : 12), transient = (int)toy_random(&z, 6);
+    int ops = 8 + (int)toy_random(&z, large ? 12 : 32), low = large ? 1 << 18 : small ? 1 : 5000, high = large ? 1 << 19 : small ? 3000 : 20000;
+    toy_make(y, seed, persistent, transient, ops, low, high, seed % 4 != 0);
     if (seed % 5 == 1) y->guard = 256;
     if (seed % 4 == 2) y->fixed[seed % (uint64_t)persistent] = 1;
 }

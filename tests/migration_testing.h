@@ -47,8 +47,8 @@ static cl_kernel toy_kernel;
 static inline void toy_build(void)
 {
     static const char *source =
-        "__kernel void blend(__global uint *s, ulong so, __global const uint *a, ulong ao, uint na, __global const uint *b, ulong bo, uint nb,\n"
-        "                  uint c, int keep)\n"
+        "__kernel void blend(__global uint *s, ulong so, __global const uint *a, ulong ao, uint na,\n"
+        "                    __global const uint *b, ulong bo, uint nb, uint c, int keep)\n"
         "{\n"
         "    size_t i = get_global_id(0);\n"
         "    uint v = keep ? s[so + i] * 747796405u : 0u;\n"
@@ -137,7 +137,8 @@ static inline cst_status toy_create(toy *y, int i)
     return CST_OK;
 }
 
-static inline cst_status toy_enqueue(toy *y, const toy_op *o, const cst_use *a, const cst_use *b, const cst_use *dst, cl_uint nwait, const cl_event *wait)
+static inline cst_status toy_enqueue(toy *y, const toy_op *o, const cst_use *a, const cst_use *b, const cst_use *dst, cl_uint nwait,
+                                     const cl_event *wait)
 {
     size_t n = (size_t)y->count[o->dst];
     cl_ulong at[3] = {dst->offset / 4, a->offset / 4, b->offset / 4};
@@ -148,8 +149,9 @@ static inline cst_status toy_enqueue(toy *y, const toy_op *o, const cst_use *a, 
     clSetKernelArg(toy_kernel, 2, sizeof(cl_mem), &a->mem), clSetKernelArg(toy_kernel, 3, 8, &at[1]), clSetKernelArg(toy_kernel, 4, 4, &na);
     clSetKernelArg(toy_kernel, 5, sizeof(cl_mem), &b->mem), clSetKernelArg(toy_kernel, 6, 8, &at[2]), clSetKernelArg(toy_kernel, 7, 4, &nb);
     clSetKernelArg(toy_kernel, 8, 4, &o->c), clSetKernelArg(toy_kernel, 9, 4, &keep);
+    cl_command_queue q = cst_mem_device(y->m)->compute;
     cl_int err = CST_FAULT(CST_FAULT_KERNEL, CL_OUT_OF_RESOURCES,
-                           clEnqueueNDRangeKernel(cst_mem_device(y->m)->compute, toy_kernel, 1, NULL, &n, NULL, nwait, nwait ? wait : NULL, NULL));
+                           clEnqueueNDRangeKernel(q, toy_kernel, 1, NULL, &n, NULL, nwait, nwait ? wait : NULL, NULL));
     if (err != CL_SUCCESS && nwait) clWaitForEvents(nwait, wait); /* later operators count on that */
     return cst_cl(err, "clEnqueueNDRangeKernel");
 }
@@ -297,7 +299,8 @@ static inline void toy_compare_part(toy *y, int i, int64_t first, int64_t n)
     for (int64_t k = 0; k < n; k++)
         if (got[k] != y->host[i][first + k])
             ck_abort_msg("seed %llu, budget %llu: t%d[%lld of %lld] is %08x, wanted %08x", (unsigned long long)y->seed,
-                         (unsigned long long)toy_stats(y).budget, i, (long long)(first + k), (long long)y->count[i], got[k], y->host[i][first + k]);
+                         (unsigned long long)toy_stats(y).budget, i, (long long)(first + k), (long long)y->count[i], got[k],
+                         y->host[i][first + k]);
     free(got);
 }
 
@@ -314,7 +317,8 @@ static inline void toy_compare(toy *y)
 /* What a tensor's place may be larger by than the tensor. */
 static inline uint64_t toy_round(const toy *y)
 {
-    return (dev->info.align > 256 ? dev->info.align : 256) + 2 * y->guard;
+    uint64_t align = dev->info.align > 256 ? dev->info.align : 256;
+    return align + 2 * ((y->guard + align - 1) / align * align);
 }
 
 /* Bytes for everything, and the smallest budget. */

@@ -113,8 +113,8 @@ cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
     if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes);
     if (st == CST_OK) {
         cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
-                               clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b), w.n,
-                                                    w.n ? w.e : NULL, &done));
+                               clEnqueueWriteBuffer(m->dev->up, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes,
+                                                    cst_block_host_address(b), w.n, w.n ? w.e : NULL, &done));
         st = cst_cl(err, "clEnqueueWriteBuffer");
     }
     if (st == CST_OK && (st = flush(m->dev->up)) != CST_OK) clWaitForEvents(1, &done);
@@ -146,8 +146,8 @@ static cst_status download(cst_tensor *b, cl_event *done)
     }
     if (st == CST_OK) {
         cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
-                               clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes, cst_block_host_address(b),
-                                                   w.n, w.e, done));
+                               clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset, b->bytes,
+                                                   cst_block_host_address(b), w.n, w.e, done));
         st = cst_cl(err, "clEnqueueReadBuffer");
     }
     if (st == CST_OK && (st = flush(m->dev->down)) != CST_OK) {

@@ -517,6 +517,19 @@ int cst_mem_planning(const cst_mem *m)
     return m->planning;
 }
 
+/* After a failure: the caller may go on to release what commands use, so let there be none where that can be had. */
+static void drain(cl_command_queue q)
+{
+    cl_event end = NULL;
+    if (clEnqueueMarkerWithWaitList(q, 0, NULL, &end) == CL_SUCCESS) {
+        clFlush(q);
+        clWaitForEvents(1, &end);
+        clReleaseEvent(end);
+    } else {
+        clFinish(q);
+    }
+}
+
 cst_status cst_mem_finish(cst_mem *m)
 {
     if (m->planning || !m->dev->context) return CST_OK;
@@ -532,7 +545,7 @@ cst_status cst_mem_finish(cst_mem *m)
     for (int i = 0; i < 3 && st == CST_OK; i++) st = cst_cl(clWaitForEvents(1, &end[i]), "clWaitForEvents");
     for (int i = 0; i < 3; i++) {
         if (end[i]) clReleaseEvent(end[i]);
-        if (st != CST_OK) clFinish(q[i]); /* the caller may go on to release what commands use */
+        if (st != CST_OK) drain(q[i]);
     }
     return st;
 }

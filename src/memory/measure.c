@@ -167,7 +167,9 @@ static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *hos
     for (int i = 0; i < TIMES; i++) {
         double t = cst_now();
         cl_int err = CL_SUCCESS;
-        if (up) err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES, clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL));
+        if (up)
+            err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                            clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL));
         if (down && err == CL_SUCCESS)
             err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
                             clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL));
