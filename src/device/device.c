@@ -199,6 +199,27 @@ out:
     return st;
 }
 
+/* "NVIDIA H200" -> "nvidia-h200", behind what is in dst */
+void cst_word_add(char *dst, size_t size, const char *name)
+{
+    size_t n = strlen(dst), start = n;
+    for (; *name && n + 1 < size; name++) {
+        int c = tolower((unsigned char)*name);
+        if (isalnum(c)) dst[n++] = (char)c;
+        else if (n > start && dst[n - 1] != '-') dst[n++] = '-';
+    }
+    while (n > start && dst[n - 1] == '-') n--;
+    dst[n] = 0;
+}
+
+void cst_device_word(char *dst, size_t size, const cst_device_info *d)
+{
+    *dst = 0;
+    cst_word_add(dst, size - 1, d->name);
+    strcat(dst, "-");
+    cst_word_add(dst, size, d->driver);
+}
+
 cst_status cst_device_imagine(cst_device **out, uint64_t memory)
 {
     cst_device *dev = calloc(1, sizeof *dev);

@@ -65,6 +65,10 @@ cst_status cst_device_imagine(cst_device **out, uint64_t memory);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
 
+/* "NVIDIA H200" as "nvidia-h200", behind what is in dst. */
+void cst_word_add(char *dst, size_t size, const char *name);
+/* Device and driver as a word for names of files: "nvidia-h200-580-159-04". */
+void cst_device_word(char *dst, size_t size, const cst_device_info *d);
 /* "GPU", "CPU", "accelerator". */
 const char *cst_device_type_name(cl_device_type type);
 /* CST_DEVICE with a detail that names the call and OpenCL's error ("clBuildProgram: CL_OUT_OF_RESOURCES

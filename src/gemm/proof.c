@@ -22,7 +22,7 @@
 static char *proofs_path(const cst_device *dev)
 {
     char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
-    cst_tuning_word(word, sizeof word, &dev->info);
+    cst_device_word(word, sizeof word, &dev->info);
     snprintf(file, sizeof file, "proofs-%s.json", word);
     if (dir) path = cst_path_join(dir, file);
     free(dir);

@@ -1,7 +1,6 @@
 #include "gemm/tuning.h"
 
 #include <clblast_c.h>
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,31 +75,10 @@ cst_status cst_tuning_add(cst_tuning *t, const cst_gemm_shape_key *key, const cs
     return CST_OK;
 }
 
-/* "NVIDIA H200" -> "nvidia-h200", behind what is in dst */
-static void add_word(char *dst, size_t size, const char *name)
-{
-    size_t n = strlen(dst), start = n;
-    for (; *name && n + 1 < size; name++) {
-        int c = tolower((unsigned char)*name);
-        if (isalnum(c)) dst[n++] = (char)c;
-        else if (n > start && dst[n - 1] != '-') dst[n++] = '-';
-    }
-    while (n > start && dst[n - 1] == '-') n--;
-    dst[n] = 0;
-}
-
-void cst_tuning_word(char *dst, size_t size, const cst_device_info *d)
-{
-    *dst = 0;
-    add_word(dst, size - 1, d->name);
-    strcat(dst, "-");
-    add_word(dst, size, d->driver);
-}
-
 char *cst_tuning_path(const cst_device_info *d)
 {
     char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
-    cst_tuning_word(word, sizeof word, d);
+    cst_device_word(word, sizeof word, d);
     snprintf(file, sizeof file, "tuning-%s.json", word);
     if (dir) path = cst_path_join(dir, file);
     free(dir);
@@ -195,7 +173,7 @@ static int find_shipped(cst_tuning *t, const cst_device_info *d)
 {
     char name[160] = "";
     json_error_t e;
-    add_word(name, sizeof name - 8, d->name);
+    cst_word_add(name, sizeof name - 8, d->name);
     strcat(name, ".json");
     for (const cst_embedded *f = cst_embedded_files; f->name; f++) {
         if (strcmp(f->name, name)) continue;

@@ -54,7 +54,5 @@ cst_status cst_tuning_load(cst_tuning *t, const char *path, const cst_device_inf
 cst_status cst_tuning_save(const cst_tuning *t, const char *path, const cst_device_info *d);
 /* Where the user's own file of this device is; malloc'd, NULL when there is no cache folder. */
 char *cst_tuning_path(const cst_device_info *d);
-/* "nvidia-h200-580-159-04" */
-void cst_tuning_word(char *dst, size_t size, const cst_device_info *d);
 
 #endif

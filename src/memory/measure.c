@@ -1,13 +1,17 @@
 /* What operators and transfers take, from the device's own clock. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/log.h"
+#include "device/program.h"
 #include "memory/fault.h"
 #include "memory/internal.h"
 
 #define ROUNDS 2 /* iterations measured */
+#define WORTH_KEEPING 0.05 /* s: a shorter iteration's operators tell little about another's */
 #define TRIES 3  /* when iterations aren't the recorded one, or the device doesn't tell times */
 
 /* --- operators: iterations on a queue that keeps times ------------------------------------------------- */
@@ -93,6 +97,43 @@ static void keep_times(cst_mem *m, const double *took)
         if (t->moment[k].flops > 0 || (p >= 0 && t->moment[p].flops > 0)) seconds += t->moment[k].seconds;
     }
     if (flops > 0 && seconds > 0) t->rates.flops = m->rates.flops = flops / seconds;
+    double bytes = 0;
+    seconds = 0;
+    for (int k = 0; k < t->moments; k++) {
+        int p = m->measure.parent[k];
+        if (t->moment[k].flops > 0 || (p >= 0 && t->moment[p].flops > 0)) continue;
+        bytes += cst_trace_bytes(t, k);
+        seconds += t->moment[k].seconds;
+    }
+    if (bytes > 0 && seconds > 0) t->rates.memory = m->rates.memory = bytes / seconds;
+}
+
+/* What was measured is kept beside the built kernels, as rates-<device>-<driver>.json, for the next run's first plan. */
+static char *rates_path(const cst_mem *m)
+{
+    char word[256], file[300], *dir = cst_cache_dir(), *path;
+    cst_device_word(word, sizeof word, &m->dev->info);
+    snprintf(file, sizeof file, "rates-%s.json", word);
+    path = dir ? cst_path_join(dir, file) : NULL;
+    free(dir);
+    return path;
+}
+
+static void store_rates(const cst_mem *m)
+{
+    char *path = rates_path(m), *dir = cst_cache_dir();
+    if (path && (cst_make_dirs(dir) != CST_OK || cst_rates_save(&m->rates, path) != CST_OK)) cst_log(CST_LOG_DEBUG, "%s", cst_detail());
+    free(path);
+    free(dir);
+}
+
+static void load_rates(cst_mem *m)
+{
+    int computing;
+    char *path = rates_path(m);
+    if (path && cst_path_exists(path) && cst_rates_load(&m->rates, path, &computing) != CST_OK)
+        cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
+    free(path);
 }
 
 /* A better plan. Where its slabs aren't those there are, all of them are made anew: nothing is running between two
@@ -146,6 +187,7 @@ static cst_status collect(cst_mem *m)
     m->measured = good || ++m->measure_tries == TRIES;
     if (!good) return CST_OK;
     CST_TRY(plan_again(m));
+    if (m->plan->compute_seconds > WORTH_KEEPING) store_rates(m);
     cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
             1e3 * before, 1e3 * m->plan->compute_seconds);
     return CST_OK;
@@ -191,6 +233,7 @@ cst_status cst_measure_rates(cst_mem *m)
     double up, down, both;
     cst_status st;
     int planning = m->planning;
+    load_rates(m);
     while (bytes > 4096 && 2 * bytes > left) bytes /= 2;
     if (2 * bytes > left) return CST_OK; /* the guess stays */
     m->planning = 0;

@@ -102,14 +102,20 @@ cst_status cst_trace_add_use(cst_trace *t, int tensor, int access, int held)
     return CST_OK;
 }
 
+double cst_trace_bytes(const cst_trace *t, int moment)
+{
+    const cst_trace_moment *m = &t->moment[moment];
+    double bytes = 0;
+    for (int i = m->first; i < m->first + m->uses; i++)
+        if (!t->use[i].held) bytes += (double)t->tensor[t->use[i].tensor].bytes * (t->use[i].access == CST_UPDATE ? 2 : 1);
+    return bytes;
+}
+
 double cst_trace_seconds(const cst_trace *t, int moment)
 {
     const cst_trace_moment *m = &t->moment[moment];
-    double bytes = 0, s;
     if (m->seconds >= 0) return m->seconds;
-    for (int i = m->first; i < m->first + m->uses; i++)
-        if (!t->use[i].held) bytes += (double)t->tensor[t->use[i].tensor].bytes * (t->use[i].access == CST_UPDATE ? 2 : 1);
-    s = m->flops / t->rates.flops;
+    double bytes = cst_trace_bytes(t, moment), s = m->flops / t->rates.flops;
     if (bytes / t->rates.memory > s) s = bytes / t->rates.memory;
     return s > t->rates.launch ? s : t->rates.launch;
 }

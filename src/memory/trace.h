@@ -71,6 +71,8 @@ cst_status cst_trace_add_moment(cst_trace *t, const char *op, double flops);
 /* A use of the last moment; a tensor used twice there becomes one use: its accesses joined (READ and WRITE make UPDATE),
  * held only if both are. */
 cst_status cst_trace_add_use(cst_trace *t, int tensor, int access, int held);
+/* Bytes that a moment's operator moves in the device's memory if it reads, writes or updates its tensors whole. */
+double cst_trace_bytes(const cst_trace *t, int moment);
 /* Seconds a moment takes: measured, or from flops, bytes and rates. */
 double cst_trace_seconds(const cst_trace *t, int moment);
 /* INPUT naming what is wrong with a trace that came from outside: sizes, numbers out of range, a tensor that isn't
@@ -84,5 +86,7 @@ cst_status cst_trace_load(cst_trace **out, const char *path);
 /* Replace those rates that a JSON file names, at its top or in "rates" (so that a trace may be given); errors as load, *r is
  * then as it was. *computing: one of memory, flops and launch changed, so measured times are another device's. */
 cst_status cst_rates_load(cst_rates *r, const char *path, int *computing);
+/* Write such a file, whole or not at all. */
+cst_status cst_rates_save(const cst_rates *r, const char *path);
 
 #endif

@@ -303,6 +303,18 @@ cst_status cst_trace_load(cst_trace **out, const char *path)
     return st;
 }
 
+cst_status cst_rates_save(const cst_rates *r, const char *path)
+{
+    cst_rates copy = *r;
+    json_t *j = json_object();
+    cst_status st = CST_OK;
+    for (size_t i = 0; i < RATES; i++)
+        if (json_object_set_new(j, rates[i].name, json_real(*rate_at(&copy, i)))) st = cst_fail(CST_NO_MEMORY, "%s", path);
+    if (st == CST_OK) st = cst_json_save(j, path);
+    json_decref(j);
+    return st;
+}
+
 cst_status cst_rates_load(cst_rates *r, const char *path, int *computing)
 {
     json_t *j;
