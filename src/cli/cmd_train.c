@@ -300,6 +300,10 @@ static void print_start(const run *r, const cst_session *s)
     fprintf(stderr, "  %" PRId64 " parameters in %d tensors; placement %s: %s of device memory, budget %s\n",
             cst_config_parameters(&s->o.config), s->model->params, cst_placement_name(s->placement), cst_bytes_text(a, (double)s->planned),
             cst_bytes_text(b, (double)stats.budget));
+    const cst_plan *plan = cst_mem_plan(s->mem);
+    if (plan)
+        fprintf(stderr, "  tensors migrate: %s up and %s down a step; %d of %" PRId64 " layers computed again\n",
+                cst_bytes_text(a, (double)plan->up_bytes), cst_bytes_text(b, (double)plan->down_bytes), s->recompute, s->o.config.num_hidden_layers);
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
     if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);
