@@ -27,6 +27,14 @@ cst_status cst_activation_tensor(cst_model *M, cst_tensor **out, int64_t rows, i
     return cst_tensor_create(out, M->mem, CST_ACTIVATION, CST_F32, 2, (int64_t[]){rows, cols}, "%s", name);
 }
 
+/* An activation of layer l. */
+static cst_status layer_tensor(cst_model *M, int l, cst_tensor **out, int64_t rows, int64_t cols, const char *name)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s of layer %d", name, l);
+    return cst_activation_tensor(M, out, rows, cols, full);
+}
+
 static void drop(cst_tensor **t)
 {
     cst_tensor_free(*t);
@@ -56,7 +64,7 @@ static cst_status attend(cst_model *M, int l, cst_layer *a, const cst_batch *b, 
         CST_TRY(cst_attention_append(M->mem, kv->v[l], a->v, kv->count));
         if (kv->count) return cst_attention_decode(M->mem, a->o, a->q, kv->k[l], kv->v[l], kv->count + 1, heads);
     }
-    CST_TRY(cst_activation_tensor(M, &a->lse, n, heads, "log-sum-exp"));
+    CST_TRY(layer_tensor(M, l, &a->lse, n, heads, "log-sum-exp"));
     return cst_attention_forward(M->mem, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq, heads);
 }
 
@@ -68,12 +76,12 @@ static cst_status attention_forward(cst_model *M, int l, cst_layer *a, const cst
     static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
     static const char *const name[] = {"q", "k", "v"};
     for (int i = 0; i < 3; i++) {
-        CST_TRY(cst_activation_tensor(M, out[i], n, d, name[i]));
+        CST_TRY(layer_tensor(M, l, out[i], n, d, name[i]));
         CST_TRY(cst_linear_forward(M->mem, *out[i], a->n1, cst_model_w(M, w[i], l), cst_model_w(M, bias[i], l)));
     }
-    CST_TRY(cst_activation_tensor(M, &a->o, n, d, "attention"));
+    CST_TRY(layer_tensor(M, l, &a->o, n, d, "attention"));
     CST_TRY(attend(M, l, a, b, kv));
-    CST_TRY(cst_activation_tensor(M, &a->s1, n, d, "s1"));
+    CST_TRY(layer_tensor(M, l, &a->s1, n, d, "s1"));
     return cst_linear_forward(M->mem, a->s1, a->o, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), NULL);
 }
 
@@ -83,8 +91,8 @@ static cst_status ffn_forward(cst_model *M, int l, cst_layer *a, cst_tensor *out
     int64_t n = a->h->dim[0], ffn = M->config.ffn_dim;
     cst_activation kind = M->config.activation_function;
     cst_tensor *w = cst_model_w(M, CST_ROLE_FC1_WEIGHT, l), *bias = cst_model_w(M, CST_ROLE_FC1_BIAS, l);
-    CST_TRY(cst_activation_tensor(M, &a->f, n, ffn, "ffn"));
-    if (kind == CST_GELU) CST_TRY(cst_activation_tensor(M, &a->u, n, ffn, "ffn before activation"));
+    CST_TRY(layer_tensor(M, l, &a->f, n, ffn, "ffn"));
+    if (kind == CST_GELU) CST_TRY(layer_tensor(M, l, &a->u, n, ffn, "ffn before activation"));
     CST_TRY(cst_linear_forward_fused(M->mem, a->f, a->h, w, kind == CST_RELU ? bias : NULL, kind == CST_RELU, NULL));
     if (kind != CST_RELU) CST_TRY(cst_activation_forward(M->mem, kind, a->f, a->u, a->f, bias));
     return cst_linear_forward_fused(M->mem, out, a->f, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l),
@@ -101,10 +109,10 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
     cst_tensor *out_bias = cst_model_w(M, CST_ROLE_OUT_BIAS, l), *fc2_bias = cst_model_w(M, CST_ROLE_FC2_BIAS, l);
     cst_dropout d1, d2;
     const cst_dropout *drop1 = dropout_at(&d1, p, l, 0), *drop2 = dropout_at(&d2, p, l, 1);
-    CST_TRY(cst_activation_tensor(M, &a->stats1, n, 2, "stats1"));
+    CST_TRY(layer_tensor(M, l, &a->stats1, n, 2, "stats1"));
     a->n1 = a->x;
     if (pre) {
-        CST_TRY(cst_activation_tensor(M, &a->n1, n, d, "n1"));
+        CST_TRY(layer_tensor(M, l, &a->n1, n, d, "n1"));
         CST_TRY(cst_layer_norm_forward(M->mem, a->n1, a->stats1, a->x, g1, b1, eps));
     }
     CST_TRY(attention_forward(M, l, a, b, p->kv));
@@ -112,18 +120,18 @@ cst_status cst_layer_forward(cst_model *M, int l, cst_layer *a, cst_tensor **y, 
         if (pre) drop(&a->n1);
         drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);
     }
-    CST_TRY(cst_activation_tensor(M, &a->h, n, d, "h"));
-    CST_TRY(cst_activation_tensor(M, &a->stats2, n, 2, "stats2"));
+    CST_TRY(layer_tensor(M, l, &a->h, n, d, "h"));
+    CST_TRY(layer_tensor(M, l, &a->stats2, n, 2, "stats2"));
     CST_TRY(cst_layer_norm_residual_forward(M->mem, a->h, pre ? a->stats2 : a->stats1, a->s1, a->s1, out_bias, a->x,
                                             pre ? g2 : g1, pre ? b2 : b1, eps, drop1));
     if (pre) {
-        CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
+        CST_TRY(layer_tensor(M, l, y, n, d, "y"));
         CST_TRY(ffn_forward(M, l, a, *y, drop2 ? NULL : a->s1));
         if (drop2) CST_TRY(cst_residual_forward(M->mem, *y, *y, fc2_bias, a->s1, drop2));
     } else {
-        CST_TRY(cst_activation_tensor(M, &a->s2, n, d, "s2"));
+        CST_TRY(layer_tensor(M, l, &a->s2, n, d, "s2"));
         CST_TRY(ffn_forward(M, l, a, a->s2, NULL));
-        CST_TRY(cst_activation_tensor(M, y, n, d, "y"));
+        CST_TRY(layer_tensor(M, l, y, n, d, "y"));
         CST_TRY(cst_layer_norm_residual_forward(M->mem, *y, a->stats2, a->s2, a->s2, fc2_bias, a->h, g2, b2, eps, drop2));
     }
     if (!keep) cst_layer_clear(a);
@@ -140,11 +148,11 @@ static cst_status linear_params(cst_model *M, int l, cst_role weight, cst_role b
 }
 
 /* The gradient in front of a dropout: dy itself when there is none, else a new tensor. */
-static cst_status through_dropout(cst_model *M, cst_tensor **dx, cst_tensor *dy, const cst_dropout *drop)
+static cst_status through_dropout(cst_model *M, int l, cst_tensor **dx, cst_tensor *dy, const cst_dropout *drop)
 {
     *dx = dy;
     if (!drop) return CST_OK;
-    CST_TRY(cst_activation_tensor(M, dx, dy->dim[0], dy->dim[1], "gradient before dropout"));
+    CST_TRY(layer_tensor(M, l, dx, dy->dim[0], dy->dim[1], "gradient before dropout"));
     return cst_residual_backward(M->mem, *dx, dy, drop);
 }
 
@@ -155,9 +163,9 @@ static cst_status ffn_backward(cst_model *M, int l, cst_layer *a, cst_tensor *dh
     cst_activation kind = M->config.activation_function;
     cst_tensor *dz = NULL, *df = NULL;
     cst_status st;
-    CST_GO(through_dropout(M, &dz, ds, dropout_at(&place, p, l, 1)), out);
+    CST_GO(through_dropout(M, l, &dz, ds, dropout_at(&place, p, l, 1)), out);
     CST_GO(linear_params(M, l, CST_ROLE_FC2_WEIGHT, CST_ROLE_FC2_BIAS, dz, a->f, p), out);
-    CST_GO(cst_activation_tensor(M, &df, dz->dim[0], M->config.ffn_dim, "gradient of ffn"), out);
+    CST_GO(layer_tensor(M, l, &df, dz->dim[0], M->config.ffn_dim, "gradient of ffn"), out);
     CST_GO(cst_linear_backward_input(M->mem, df, dz, cst_model_w(M, CST_ROLE_FC2_WEIGHT, l), 0), out);
     CST_GO(cst_activation_backward(M->mem, kind, df, df, kind == CST_GELU ? a->u : a->f), out);
     drop(&a->f), drop(&a->u);
@@ -181,11 +189,11 @@ static cst_status attention_backward(cst_model *M, int l, cst_layer *a, cst_tens
     static const cst_role bias[] = {CST_ROLE_Q_BIAS, CST_ROLE_K_BIAS, CST_ROLE_V_BIAS};
     static const char *const name[] = {"gradient of q", "gradient of k", "gradient of v"};
     cst_status st;
-    CST_GO(through_dropout(M, &da, ds1, dropout_at(&place, p, l, 0)), out);
+    CST_GO(through_dropout(M, l, &da, ds1, dropout_at(&place, p, l, 0)), out);
     CST_GO(linear_params(M, l, CST_ROLE_OUT_WEIGHT, CST_ROLE_OUT_BIAS, da, a->o, p), out);
-    CST_GO(cst_activation_tensor(M, &d_o, n, d, "gradient of attention"), out);
+    CST_GO(layer_tensor(M, l, &d_o, n, d, "gradient of attention"), out);
     CST_GO(cst_linear_backward_input(M->mem, d_o, da, cst_model_w(M, CST_ROLE_OUT_WEIGHT, l), 0), out);
-    for (int i = 0; i < 3; i++) CST_GO(cst_activation_tensor(M, &dqkv[i], n, d, name[i]), out);
+    for (int i = 0; i < 3; i++) CST_GO(layer_tensor(M, l, &dqkv[i], n, d, name[i]), out);
     CST_GO(cst_attention_backward(M->mem, dqkv[0], dqkv[1], dqkv[2], d_o, a->o, a->lse, a->q, a->k, a->v, b->rows, b->seq,
                                   M->config.num_attention_heads), out);
     drop(&d_o), drop(&a->q), drop(&a->k), drop(&a->v), drop(&a->o), drop(&a->lse);
@@ -221,7 +229,7 @@ static cst_status pre_backward(cst_model *M, int l, cst_layer *a, cst_tensor *d,
 {
     cst_tensor *dn = NULL;
     cst_status st;
-    CST_GO(cst_activation_tensor(M, &dn, d->dim[0], d->dim[1], "gradient of a layer norm"), out);
+    CST_GO(layer_tensor(M, l, &dn, d->dim[0], d->dim[1], "gradient of a layer norm"), out);
     CST_GO(ffn_backward(M, l, a, dn, d, 0, p), out);
     CST_GO(norm_backward(M, l, CST_ROLE_FFN_NORM_WEIGHT, CST_ROLE_FFN_NORM_BIAS, d, dn, a->s1, a->stats2, d, p), out);
     drop(&a->s1);
