@@ -244,8 +244,11 @@ static cst_status host_grow(cst_mem *m, size_t bytes)
 
 cst_status cst_host_room(cst_mem *m, uint64_t bytes)
 {
-    uint64_t all = 0, most = (uint64_t)4 << 30;
+    uint64_t all = 0, most = (uint64_t)4 << 30, left = cst_host_available();
     for (int i = 0; i < m->host_arena.slabs; i++) all += m->host_arena.slab[i].capacity;
+    if (left && bytes > all && bytes - all + 128 * CST_MIB > left) /* known before the first of it is taken */
+        return cst_fail(CST_NO_MEMORY, "%.1f MiB of host memory are needed for what isn't on the device, the machine has %.1f MiB left",
+                        (double)(bytes - all) / CST_MIB, (double)left / CST_MIB);
     for (; all < bytes; all += bytes - all < most ? bytes - all : most)
         CST_TRY(host_grow(m, cst_arena_round(&m->host_arena, bytes - all < most ? bytes - all : most)));
     return CST_OK;

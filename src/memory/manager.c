@@ -27,7 +27,7 @@ static int in_host_memory(const cst_device *dev)
 }
 
 /* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
-static uint64_t host_available(void)
+uint64_t cst_host_available(void)
 {
     char line[256];
     unsigned long long kb = 0;
@@ -41,7 +41,7 @@ static uint64_t host_available(void)
 
 uint64_t cst_mem_default_budget(const cst_device *dev)
 {
-    uint64_t b = dev->info.mem_bytes / 10 * 9, room = host_available() / 2;
+    uint64_t b = dev->info.mem_bytes / 10 * 9, room = cst_host_available() / 2;
     if (b > 600 * MIB) b -= 300 * MIB;
     if (in_host_memory(dev) && room) b = room;
     return b;
@@ -50,7 +50,7 @@ uint64_t cst_mem_default_budget(const cst_device *dev)
 cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget)
 {
     uint64_t most = dev->info.mem_bytes;
-    if (in_host_memory(dev) && host_available() > most) most = host_available(); /* PoCL's own figure wanders */
+    if (in_host_memory(dev) && cst_host_available() > most) most = cst_host_available(); /* PoCL's own figure wanders */
     if (!budget) budget = cst_mem_default_budget(dev);
     if (budget > most)
         return cst_fail(CST_USAGE, "device memory of %.1f MiB asked for; \"%s\" has %.1f MiB", (double)budget / MIB,
@@ -145,7 +145,7 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
     if (m->stats.reserved + bytes > m->stats.budget)
         return cst_fail(CST_OVER_BUDGET, "%.1f MiB more than the %.1f MiB in use, with a budget of %.1f MiB",
                         (double)bytes / MIB, (double)m->stats.reserved / MIB, (double)m->stats.budget / MIB);
-    uint64_t room = host_available();
+    uint64_t room = cst_host_available();
     if (in_host_memory(m->dev) && room && bytes + 128 * MIB > room) /* PoCL would abort the process later */
         return cst_fail(CST_DEVICE, "the machine has %.1f MiB left, %.1f MiB are needed for \"%s\"; lower --device-mem",
                         (double)room / MIB, (double)bytes / MIB, m->dev->info.name);

@@ -186,6 +186,9 @@ static void register_block(cst_mem *m, cst_host_block *b)
 cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
 {
     static size_t stagger;
+    uint64_t left = cst_host_available();
+    if (left && bytes + 128 * CST_MIB > left) /* the system would end the process later */
+        return cst_fail(CST_NO_MEMORY, "%.1f MiB of host memory are needed, the machine has %.1f MiB left", (double)bytes / CST_MIB, (double)left / CST_MIB);
     cst_host_block *b = calloc(1, sizeof *b);
     if (!b) return cst_fail(CST_NO_MEMORY, "%zu bytes of host memory", bytes);
     /* Arrays that all start on a 2 MiB border collide in the caches: AdamW over four of them is five times
