@@ -237,7 +237,8 @@ if command -v bash >/dev/null; then
         got=$(words "$@")
         [ "$got" = "$want" ] || bad "completion of $*: \"$got\", wanted \"$want\""
     }
-    offers "train " castor tr
+    offers "trace train " castor tr
+    offers "train " castor trai
     offers "gemm op step " castor bench ""
     offers "bash " castor completion ""
     offers "--mask-before --model " castor train --m
