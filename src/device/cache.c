@@ -44,6 +44,16 @@ char *cst_cache_dir(void)
     return NULL;
 }
 
+char *cst_cache_file(const char *what, const cst_device_info *d)
+{
+    char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
+    cst_device_word(word, sizeof word, d);
+    snprintf(file, sizeof file, "%s-%s.json", what, word);
+    if (dir) path = cst_path_join(dir, file);
+    free(dir);
+    return path;
+}
+
 static char *cache_path(const header *h)
 {
     char name[64], *dir = cst_cache_dir();

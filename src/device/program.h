@@ -39,6 +39,8 @@ void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user)
 
 /* The folder of the disk cache, malloc'd; NULL when no folder can be told (no HOME). */
 char *cst_cache_dir(void);
+/* <cache folder>/<what>-<device>-<driver>.json; malloc'd, NULL when there is no such folder. */
+char *cst_cache_file(const char *what, const cst_device_info *d);
 
 typedef struct cst_program_table cst_program_table;
 cst_status cst_program_table_create(cst_program_table **out);

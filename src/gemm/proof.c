@@ -19,16 +19,6 @@
 #define N 151
 #define BUDGET ((uint64_t)24 << 20)
 
-static char *proofs_path(const cst_device *dev)
-{
-    char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
-    cst_device_word(word, sizeof word, &dev->info);
-    snprintf(file, sizeof file, "proofs-%s.json", word);
-    if (dir) path = cst_path_join(dir, file);
-    free(dir);
-    return path;
-}
-
 /* A verdict holds for this engine, form and types, these kernels and, with CLBlast, these settings. */
 static void describe(char *text, size_t size, const cst_gemm_state *s, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
@@ -43,7 +33,7 @@ static void describe(char *text, size_t size, const cst_gemm_state *s, const cst
 
 static void load_proofs(cst_gemm_state *s, const cst_device *dev)
 {
-    char *path = proofs_path(dev);
+    char *path = cst_cache_file("proofs", &dev->info);
     if (path && cst_path_exists(path) && cst_json_load(&s->proofs, path, JSON_OBJECT) != CST_OK) {
         cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
         s->proofs = NULL;
@@ -55,7 +45,7 @@ static void load_proofs(cst_gemm_state *s, const cst_device *dev)
 /* Failure to write costs another proof at the next start, no more. */
 static void save_proofs(const cst_gemm_state *s, const cst_device *dev)
 {
-    char *path = proofs_path(dev), *dir = cst_cache_dir();
+    char *path = cst_cache_file("proofs", &dev->info), *dir = cst_cache_dir();
     if (path && dir && (cst_make_dirs(dir) != CST_OK || cst_json_save(s->proofs, path) != CST_OK))
         cst_log(CST_LOG_DEBUG, "%s", cst_detail());
     free(path);

@@ -77,12 +77,7 @@ cst_status cst_tuning_add(cst_tuning *t, const cst_gemm_shape_key *key, const cs
 
 char *cst_tuning_path(const cst_device_info *d)
 {
-    char word[256], file[300], *dir = cst_cache_dir(), *path = NULL;
-    cst_device_word(word, sizeof word, d);
-    snprintf(file, sizeof file, "tuning-%s.json", word);
-    if (dir) path = cst_path_join(dir, file);
-    free(dir);
-    return path;
+    return cst_cache_file("tuning", d);
 }
 
 static cst_status read_clblast(cst_tuning *t, const json_t *j, const char *where, const cst_device_info *d)

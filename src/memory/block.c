@@ -34,12 +34,6 @@ void cst_block_become(cst_tensor *b, cst_tensor_state s)
     b->state = s;
 }
 
-/* Where its extent begins: guards lie around the tensor. */
-static size_t begin_of(const cst_tensor *b)
-{
-    return b->offset - (cst_tensor_extent(b) - b->bytes) / 2;
-}
-
 void cst_block_count(cst_tensor *b, int there)
 {
     cst_mem_stats *s = &b->mem->stats;
@@ -70,7 +64,7 @@ static int take(cst_tensor *b, int slab, size_t offset)
 /* Give its room on the device up. */
 static void leave(cst_tensor *b)
 {
-    cst_arena_remove(&b->mem->arena, cst_tensor_extent(b), b->slab, begin_of(b));
+    cst_arena_remove(&b->mem->arena, cst_tensor_extent(b), b->slab, cst_block_begin(b));
     cst_block_count(b, 0);
 }
 
@@ -90,7 +84,7 @@ cst_status cst_block_place(cst_tensor *b, int slab, size_t offset, int *placed, 
     cst_mem *m = b->mem;
     *placed = take(b, slab, offset);
     if (!*placed) return CST_OK;
-    cst_status st = m->planning ? CST_OK : cst_fence_wait(w, m, CST_ON_DEVICE, CST_COMPUTE, b->slab, begin_of(b), cst_tensor_extent(b));
+    cst_status st = m->planning ? CST_OK : cst_fence_wait(w, m, CST_ON_DEVICE, CST_COMPUTE, b->slab, cst_block_begin(b), cst_tensor_extent(b));
     if (st == CST_OK && m->guard && !m->planning) st = cst_guard_fill(b);
     if (st != CST_OK) {
         leave(b);
@@ -109,7 +103,7 @@ cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
     *placed = take(b, slab, offset);
     if (!*placed) return CST_OK;
     cst_status st = m->guard ? cst_guard_fill(b) : CST_OK;
-    if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_DEVICE, CST_UP, b->slab, begin_of(b), cst_tensor_extent(b));
+    if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_DEVICE, CST_UP, b->slab, cst_block_begin(b), cst_tensor_extent(b));
     if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes);
     if (st == CST_OK) {
         cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
@@ -163,7 +157,7 @@ static cst_status download(cst_tensor *b, cl_event *done)
 static void fence_off(const cst_tensor *b)
 {
     cst_mem *m = b->mem;
-    size_t begin = begin_of(b), bytes = cst_tensor_extent(b);
+    size_t begin = cst_block_begin(b), bytes = cst_tensor_extent(b);
     cst_fence_add(m, CST_ON_DEVICE, CST_COMPUTE, b->slab, begin, bytes, NULL);
     if (b->uploaded) cst_fence_add(m, CST_ON_DEVICE, CST_UP, b->slab, begin, bytes, b->uploaded);
     if (b->downloaded) cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin, bytes, b->downloaded);
@@ -180,7 +174,7 @@ cst_status cst_block_evict(cst_tensor *b, int *moved)
         if (st != CST_OK) return cst_fail_in(st, "download of %s", b->name);
         m->stats.d2h_bytes += b->bytes;
         cst_fence_add(m, CST_ON_HOST, CST_DOWN, b->host_slab, b->host_offset, b->bytes, done);
-        cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, begin_of(b), cst_tensor_extent(b), done);
+        cst_fence_add(m, CST_ON_DEVICE, CST_DOWN, b->slab, cst_block_begin(b), cst_tensor_extent(b), done);
         clReleaseEvent(done);
     } else {
         fence_off(b);

@@ -12,8 +12,7 @@ static int by_place(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-/* All blocks on the device, by place. */
-static cst_status list_blocks(cst_tensor ***list, int *n, const cst_mem *m)
+cst_status cst_blocks_list(cst_tensor ***list, int *n, const cst_mem *m)
 {
     *n = 0;
     for (cst_tensor *t = m->first; t; t = t->next) *n += !t->chunk && cst_on_device(t);
@@ -26,14 +25,9 @@ static cst_status list_blocks(cst_tensor ***list, int *n, const cst_mem *m)
     return CST_OK;
 }
 
-static size_t begin_of(const cst_tensor *b)
-{
-    return b->offset - (cst_tensor_extent(b) - b->bytes) / 2;
-}
-
 static size_t end_of(const cst_mem *m, const cst_tensor *b)
 {
-    return begin_of(b) + cst_arena_round(&m->arena, cst_tensor_extent(b));
+    return cst_block_begin(b) + cst_arena_round(&m->arena, cst_tensor_extent(b));
 }
 
 /* Blocks i to j - 1, all of one slab and movable, whose place and the holes around them hold `need`; j is the least, 0:
@@ -43,7 +37,7 @@ static int window(const cst_mem *m, cst_tensor *const *b, int n, int i, size_t n
     int slab = b[i]->slab;
     size_t from = i && b[i - 1]->slab == slab ? end_of(m, b[i - 1]) : 0;
     for (int j = i; j < n && b[j]->slab == slab && !b[j]->pins && !b[j]->fixed; j++) {
-        size_t to = j + 1 < n && b[j + 1]->slab == slab ? begin_of(b[j + 1]) : m->arena.slab[slab].capacity;
+        size_t to = j + 1 < n && b[j + 1]->slab == slab ? cst_block_begin(b[j + 1]) : m->arena.slab[slab].capacity;
         if (to - from >= need) return j + 1;
     }
     return 0;
@@ -56,7 +50,7 @@ static cst_status make_room(cst_mem *m, size_t bytes, int *made)
     int n, best = -1, best_end = 0, moved;
     uint64_t best_stamp = 0;
     size_t need = cst_arena_round(&m->arena, bytes);
-    CST_TRY(list_blocks(&b, &n, m));
+    CST_TRY(cst_blocks_list(&b, &n, m));
     for (int i = 0; i < n; i++) {
         int end = window(m, b, n, i, need);
         uint64_t stamp = 0;

@@ -90,7 +90,7 @@ struct cst_mem {
     int measure_tries;
     cst_measure measure;
     cst_rates rates;
-    const cst_device *rates_for; /* measured on it; NULL: guessed */
+    int rates_known;         /* measured, not guessed */
     uint64_t born, born_at_step; /* tensors made so far */
     uint64_t largest;        /* most bytes that operators had in use at once */
     int open[16], depth;     /* moments of the operators acquired now, -1: not of a plan */
@@ -105,6 +105,12 @@ static inline cst_tensor *cst_block(const cst_tensor *t)
 static inline int cst_on_device(const cst_tensor *block)
 {
     return block->state == CST_TENSOR_DEVICE || block->state == CST_TENSOR_BOTH;
+}
+
+/* Where a block's extent begins in its slab: guards lie around the tensor. */
+static inline size_t cst_block_begin(const cst_tensor *block)
+{
+    return block->offset - block->mem->guard;
 }
 
 /* manager.c. Make a device buffer of this size and materialise it: the one place that calls clCreateBuffer for device
@@ -160,7 +166,9 @@ void *cst_block_host_address(const cst_tensor *b);
 void cst_block_count(cst_tensor *b, int there);
 cst_status cst_host_room(cst_mem *m, uint64_t bytes); /* make sure that so much fits without growing */
 
-/* demand.c. Bring these blocks to the device, moving others away: what an operator needs outside of a plan. */
+/* demand.c. All blocks on the device, by place; *list: free() it. */
+cst_status cst_blocks_list(cst_tensor ***list, int *n, const cst_mem *m);
+/* Bring these blocks to the device, moving others away: what an operator needs outside of a plan. */
 cst_status cst_demand(cst_mem *m, const char *op, cst_use *use, int n, cst_waits *w);
 
 /* step.c. The acquired operator's moment, before its commands: records it, or follows the plan. */
@@ -175,6 +183,9 @@ cst_status cst_measure_step(cst_mem *m);
 void cst_measure_mark(cst_mem *m, int moment, int end); /* the commands of a moment begin, end */
 void cst_measure_stop(cst_mem *m);     /* without a result */
 cst_status cst_measure_rates(cst_mem *m); /* of transfers and the device's memory, into m->rates */
+
+/* trace.c. Room for one more of an array's elements, `room` of which fit: 0 when there is no memory. */
+int cst_array_more(void **array, int count, int *room, size_t size);
 
 /* chunk.c. Small tensors gathered in chunks: the same iteration as another trace, and where each old tensor is in it. *out:
  * cst_trace_free, *part: free. */

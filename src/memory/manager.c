@@ -72,15 +72,15 @@ cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget)
 
 static void release_buffers(cst_mem *m)
 {
-    for (int i = 0; i < m->arena.slabs; i++)
-        if (m->buffer[i]) clReleaseMemObject(m->buffer[i]);
+    cst_mem_drop_slabs(m);
     free(m->buffer);
     m->buffer = NULL;
-    if (m->scratch) clReleaseMemObject(m->scratch);
-    m->dev->released++;
+    if (m->scratch) {
+        clReleaseMemObject(m->scratch);
+        m->dev->released++;
+    }
     m->scratch = NULL;
     m->scratch_bytes = 0;
-    cst_arena_clear(&m->arena);
     m->stats.reserved = 0;
 }
 
@@ -254,8 +254,10 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
     }
     m->helds += n;
     take(m, use, n, &w);
-    uint64_t together = bytes_in_use(m);
-    if (together > m->largest) m->largest = together;
+    if (m->planning || m->migrating) {
+        uint64_t together = bytes_in_use(m);
+        if (together > m->largest) m->largest = together;
+    }
     int moment = m->on_plan && m->inside ? m->at - 1 : -1;
     m->open[m->depth++] = moment;
     if (wait) *nwait = 0;
@@ -355,8 +357,8 @@ static cst_status room_for_plan(const cst_mem *m, uint64_t *room)
 /* Once: a device's rates don't change. */
 static cst_status know_rates(cst_mem *m)
 {
-    if (m->rates_for != m->dev && m->dev->context) CST_TRY(cst_measure_rates(m));
-    m->rates_for = m->dev;
+    if (!m->rates_known && m->dev->context) CST_TRY(cst_measure_rates(m));
+    m->rates_known = 1;
     m->trace->rates = m->rates;
     return CST_OK;
 }
@@ -550,13 +552,6 @@ cst_status cst_mem_finish(cst_mem *m)
     return st;
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const cst_tensor *x = *(cst_tensor *const *)a, *y = *(cst_tensor *const *)b;
-    if (x->slab != y->slab) return x->slab < y->slab ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
 /* What a state says is so, and rooms on the host add up. */
 static cst_status check_states(const cst_mem *m)
 {
@@ -578,23 +573,16 @@ cst_status cst_mem_check(const cst_mem *m)
 {
     const cst_mem_stats *s = &m->stats;
     uint64_t used = 0;
-    size_t n = 0;
+    cst_tensor **live;
+    int n;
     if (s->used > s->reserved && !m->planning) return cst_fail(CST_STATE, "used %llu > reserved %llu", (unsigned long long)s->used, (unsigned long long)s->reserved);
     if (s->reserved > s->budget) return cst_fail(CST_STATE, "reserved %llu > budget %llu", (unsigned long long)s->reserved, (unsigned long long)s->budget);
     if (cst_arena_wrong(&m->arena) || m->arena.used != s->used) return cst_fail(CST_STATE, "the arena's books are wrong");
-    for (const cst_tensor *t = m->first; t; t = t->next) n += (!t->chunk && cst_on_device(t));
-    cst_tensor **live = malloc((n ? n : 1) * sizeof *live);
-    if (!live) return cst_fail(CST_NO_MEMORY, "check");
-    n = 0;
-    for (cst_tensor *t = m->first; t; t = t->next)
-        if (!t->chunk && cst_on_device(t)) {
-            used += cst_arena_round(&m->arena, cst_tensor_extent(t));
-            live[n++] = t;
-        }
-    qsort(live, n, sizeof *live, by_place);
+    CST_TRY(cst_blocks_list(&live, &n, m));
+    for (int i = 0; i < n; i++) used += cst_arena_round(&m->arena, cst_tensor_extent(live[i]));
     cst_status states = check_states(m);
     cst_status st = states != CST_OK ? states : used == s->used ? CST_OK : cst_fail(CST_STATE, "tensors use %llu bytes, the books say %llu", (unsigned long long)used, (unsigned long long)s->used);
-    for (size_t i = 1; i < n && st == CST_OK; i++)
+    for (int i = 1; i < n && st == CST_OK; i++)
         if (live[i - 1]->slab == live[i]->slab && live[i - 1]->offset + live[i - 1]->bytes > live[i]->offset)
             st = cst_fail(CST_STATE, "%s and %s overlap", live[i - 1]->name, live[i]->name);
     free(live);

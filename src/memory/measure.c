@@ -108,20 +108,10 @@ static void keep_times(cst_mem *m, const double *took)
     if (bytes > 0 && seconds > 0) t->rates.memory = m->rates.memory = bytes / seconds;
 }
 
-/* What was measured is kept beside the built kernels, as rates-<device>-<driver>.json, for the next run's first plan. */
-static char *rates_path(const cst_mem *m)
-{
-    char word[256], file[300], *dir = cst_cache_dir(), *path;
-    cst_device_word(word, sizeof word, &m->dev->info);
-    snprintf(file, sizeof file, "rates-%s.json", word);
-    path = dir ? cst_path_join(dir, file) : NULL;
-    free(dir);
-    return path;
-}
-
+/* What was measured is kept beside the built kernels for the next run's first plan. */
 static void store_rates(const cst_mem *m)
 {
-    char *path = rates_path(m), *dir = cst_cache_dir();
+    char *path = cst_cache_file("rates", &m->dev->info), *dir = cst_cache_dir();
     if (path && (cst_make_dirs(dir) != CST_OK || cst_rates_save(&m->rates, path) != CST_OK)) cst_log(CST_LOG_DEBUG, "%s", cst_detail());
     free(path);
     free(dir);
@@ -130,7 +120,7 @@ static void store_rates(const cst_mem *m)
 static void load_rates(cst_mem *m)
 {
     int computing;
-    char *path = rates_path(m);
+    char *path = cst_cache_file("rates", &m->dev->info);
     if (path && cst_path_exists(path) && cst_rates_load(&m->rates, path, &computing) != CST_OK)
         cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
     free(path);

@@ -205,7 +205,7 @@ static cst_status restore(cst_mem *m)
     for (cst_tensor *b = m->first; b; b = b->next) { /* first all that is in the way */
         if (b->chunk || !cst_on_device(b)) continue;
         const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
-        if (s && s->slab == b->slab && s->offset == b->offset - m->guard) continue;
+        if (s && s->slab == b->slab && s->offset == cst_block_begin(b)) continue;
         if (s && s->worthless && !b->fixed) cst_block_discard(b);
         else CST_TRY(cst_block_evict(b, &moved));
     }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "memory/internal.h"
+
 #define ROUNDS 4   /* iterations played; the last but one is kept, so that what belongs to the next one is in it too */
 #define NEVER (-1) /* a task that is none: done from the start */
 
@@ -49,20 +51,9 @@ typedef struct play {
     int tasks, deps, lefts, stays, task_room, dep_room, left_room, stay_room;
 } play;
 
-static int grow(void **array, int count, int *room, size_t size)
-{
-    if (count < *room) return 1;
-    int next = *room ? 2 * *room : 256;
-    void *a = realloc(*array, (size_t)next * size);
-    if (!a) return 0;
-    *array = a;
-    *room = next;
-    return 1;
-}
-
 static cst_status add_task(play *y, int lane, int round, int moment, int tensor, double work)
 {
-    if (!grow((void **)&y->task, y->tasks, &y->task_room, sizeof *y->task)) return cst_fail(CST_NO_MEMORY, "timeline");
+    if (!cst_array_more((void **)&y->task, y->tasks, &y->task_room, sizeof *y->task)) return cst_fail(CST_NO_MEMORY, "timeline");
     y->task[y->tasks++] = (task){.moment = moment, .tensor = tensor, .bytes = tensor < 0 ? 0 : y->t->tensor[tensor].bytes, .work = work,
                                  .lane = lane, .round = round, .dep = y->deps, .last = NEVER};
     return CST_OK;
@@ -72,7 +63,7 @@ static cst_status add_task(play *y, int lane, int round, int moment, int tensor,
 static cst_status add_dep(play *y, int id)
 {
     if (id == NEVER) return CST_OK;
-    if (!grow((void **)&y->dep, y->deps, &y->dep_room, sizeof *y->dep)) return cst_fail(CST_NO_MEMORY, "timeline");
+    if (!cst_array_more((void **)&y->dep, y->deps, &y->dep_room, sizeof *y->dep)) return cst_fail(CST_NO_MEMORY, "timeline");
     y->dep[y->deps++] = id;
     y->task[y->tasks - 1].deps++;
     return CST_OK;
@@ -81,7 +72,7 @@ static cst_status add_dep(play *y, int id)
 static cst_status begin_stay(play *y, int tensor, int round, int moment, int from, int slab, uint64_t offset)
 {
     state *s = &y->state[tensor];
-    if (!grow((void **)&y->stay, y->stays, &y->stay_room, sizeof *y->stay)) return cst_fail(CST_NO_MEMORY, "timeline");
+    if (!cst_array_more((void **)&y->stay, y->stays, &y->stay_room, sizeof *y->stay)) return cst_fail(CST_NO_MEMORY, "timeline");
     s->stay = y->stays;
     s->slab = slab;
     s->offset = offset;
@@ -93,7 +84,7 @@ static cst_status begin_stay(play *y, int tensor, int round, int moment, int fro
 static cst_status leave(play *y, int tensor, int until)
 {
     state *s = &y->state[tensor];
-    if (!grow((void **)&y->left, y->lefts, &y->left_room, sizeof *y->left)) return cst_fail(CST_NO_MEMORY, "timeline");
+    if (!cst_array_more((void **)&y->left, y->lefts, &y->left_room, sizeof *y->left)) return cst_fail(CST_NO_MEMORY, "timeline");
     y->left[y->lefts++] = (left){s->slab, until, s->offset, s->offset + y->t->tensor[tensor].bytes};
     y->stay[s->stay].to = until;
     s->slab = -1;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memory/memory.h"
+#include "memory/internal.h"
 
 cst_status cst_trace_create(cst_trace **out)
 {
@@ -26,8 +26,7 @@ void cst_trace_free(cst_trace *t)
     free(t);
 }
 
-/* Room for one more of an array's elements. */
-static int more(void **array, int count, int *room, size_t size)
+int cst_array_more(void **array, int count, int *room, size_t size)
 {
     if (count < *room) return 1;
     int next = *room ? 2 * *room : 64;
@@ -62,7 +61,7 @@ cst_status cst_trace_copy(cst_trace **out, const cst_trace *t)
 
 cst_status cst_trace_add_tensor(cst_trace *t, const char *name, int cls, uint64_t bytes, int persistent, int fixed, int *id)
 {
-    if (!more((void **)&t->tensor, t->tensors, &t->room[0], sizeof *t->tensor)) return cst_fail(CST_NO_MEMORY, "trace");
+    if (!cst_array_more((void **)&t->tensor, t->tensors, &t->room[0], sizeof *t->tensor)) return cst_fail(CST_NO_MEMORY, "trace");
     cst_trace_tensor *x = &t->tensor[t->tensors];
     memset(x, 0, sizeof *x);
     snprintf(x->name, sizeof x->name, "%s", name);
@@ -76,7 +75,7 @@ cst_status cst_trace_add_tensor(cst_trace *t, const char *name, int cls, uint64_
 
 cst_status cst_trace_add_moment(cst_trace *t, const char *op, double flops)
 {
-    if (!more((void **)&t->moment, t->moments, &t->room[1], sizeof *t->moment)) return cst_fail(CST_NO_MEMORY, "trace");
+    if (!cst_array_more((void **)&t->moment, t->moments, &t->room[1], sizeof *t->moment)) return cst_fail(CST_NO_MEMORY, "trace");
     cst_trace_moment *x = &t->moment[t->moments++];
     memset(x, 0, sizeof *x);
     snprintf(x->op, sizeof x->op, "%s", op);
@@ -96,7 +95,7 @@ cst_status cst_trace_add_use(cst_trace *t, int tensor, int access, int held)
         u->held &= held;
         return CST_OK;
     }
-    if (!more((void **)&t->use, t->uses, &t->room[2], sizeof *t->use)) return cst_fail(CST_NO_MEMORY, "trace");
+    if (!cst_array_more((void **)&t->use, t->uses, &t->room[2], sizeof *t->use)) return cst_fail(CST_NO_MEMORY, "trace");
     t->use[t->uses++] = (cst_trace_use){tensor, access, held};
     m->uses++;
     return CST_OK;
