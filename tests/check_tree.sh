@@ -37,7 +37,7 @@ grep -nE '\bmad\(|fast-relaxed|native_' cl/* && bad "mad(), native_ or relaxed m
 for f in cl/*.cl; do grep -q '#include "common.clh"' "$f" || bad "$f doesn't include common.clh (FP_CONTRACT OFF)"; done
 
 # Rooms: a room includes only rooms above it.
-rooms="base device memory gemm op text io model optim train cli"
+rooms="base device memory gemm op text io model optim train bench cli"
 above=
 for r in $rooms; do
     above="$above $r"

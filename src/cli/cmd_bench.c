@@ -6,7 +6,7 @@
 
 #include "base/random.h"
 #include "cli/cli.h"
-#include "cli/measure.h"
+#include "bench/measure.h"
 #include "device/program.h"
 #include "memory/launch.h"
 

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
-#include "cli/gemm_shapes.h"
-#include "cli/measure.h"
+#include "bench/gemm_shapes.h"
+#include "bench/measure.h"
 #include "device/program.h"
 #include "gemm/choice.h"
 

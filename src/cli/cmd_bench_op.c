@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/measure.h"
-#include "cli/op_cases.h"
+#include "bench/measure.h"
+#include "bench/op_cases.h"
 #include "device/program.h"
 #include "gemm/choice.h"
 

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "base/random.h"
 #include "cli/cli.h"
-#include "cli/measure.h"
+#include "bench/measure.h"
 #include "cli/tune.h"
 #include "device/program.h"
 #include "gemm/gemm.h"

@@ -6,8 +6,8 @@
 
 #include "base/log.h"
 #include "cli/cli.h"
-#include "cli/gemm_shapes.h"
-#include "cli/measure.h"
+#include "bench/gemm_shapes.h"
+#include "bench/measure.h"
 #include "gemm/tuning.h"
 
 #define HOPELESS 2.0 /* a first call this many times slower than the best so far isn't timed further */

@@ -1,9 +1,9 @@
-#include "cli/op_cases.h"
+#include "bench/op_cases.h"
 
 #include <stdlib.h>
 
 #include "base/random.h"
-#include "cli/measure.h"
+#include "bench/measure.h"
 #include "memory/launch.h"
 #include "op/activation.h"
 #include "op/adamw.h"

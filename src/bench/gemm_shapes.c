@@ -1,4 +1,4 @@
-#include "cli/gemm_shapes.h"
+#include "bench/gemm_shapes.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/random.h"
-#include "cli/measure.h"
+#include "bench/measure.h"
 #include "op/cross_entropy.h"
 
 #define HIDDEN 1024

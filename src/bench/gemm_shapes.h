@@ -1,7 +1,7 @@
 /* The matrix products that measurements are made of, and one of them set up on a device. `castor bench gemm` and
  * bench/compare_blas.c share both. */
-#ifndef CST_CLI_GEMM_SHAPES_H
-#define CST_CLI_GEMM_SHAPES_H
+#ifndef CST_BENCH_GEMM_SHAPES_H
+#define CST_BENCH_GEMM_SHAPES_H
 
 #include "gemm/choice.h"
 

@@ -1,6 +1,6 @@
 /* What the measuring commands share: medians, a loop that times something on the device. */
-#ifndef CST_CLI_MEASURE_H
-#define CST_CLI_MEASURE_H
+#ifndef CST_BENCH_MEASURE_H
+#define CST_BENCH_MEASURE_H
 
 #include "base/clock.h"
 #include "memory/memory.h"

@@ -1,6 +1,6 @@
 /* The operators that castor bench op times, at OPT-350M's sizes, and one of them set up on a device. */
-#ifndef CST_CLI_OP_CASES_H
-#define CST_CLI_OP_CASES_H
+#ifndef CST_BENCH_OP_CASES_H
+#define CST_BENCH_OP_CASES_H
 
 #include "memory/memory.h"
 
