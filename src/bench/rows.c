@@ -38,7 +38,7 @@ static const struct {
     {cst_rows_triad, 0},
     {cst_rows_copy, NEEDS(TRIAD)},
     {cst_rows_gemm, NEEDS(PEAK)},
-    {NULL, NEEDS(TRIAD)},
+    {cst_rows_fft, NEEDS(TRIAD)},
     {cst_rows_reduction, NEEDS(TRIAD)},
     {cst_rows_transpose, NEEDS(TRIAD)},
     {cst_rows_softmax, NEEDS(TRIAD)},
