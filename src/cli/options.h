@@ -37,6 +37,7 @@ typedef enum cst_option_kind {
 #define IN_REPLAY 131072u
 #define IN_PAGE 262144u
 #define IN_EVENTS 524288u
+#define IN_BENCH_DEVICE 1048576u
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
@@ -45,10 +46,11 @@ typedef enum cst_option_kind {
 #define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
 #define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
+#define IN_ROWS IN_BENCH_DEVICE /* measures a device's rows */
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
-#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
 #define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
@@ -128,15 +130,19 @@ typedef enum cst_option_kind {
     X(SHAPE, "shape", TEXT, "m,n,k,NT", 0, NULL, IN_BENCH_GEMM,                                                                   \
       "this product only: rows and columns of C, length of the sums, N or T (transposed) for A and for B")                        \
     X(ONLY, "only", TEXT, "WORD", 0, NULL, IN_BENCH_OP, "only the operators with this in their name, and the triad")              \
+    X(QUICK, "quick", FLAG, NULL, 0, NULL, IN_ROWS, "few cases and samples: under half a minute on two cores")                    \
+    X(ROWS, "rows", LIST, "NAME,...", 0, NULL, IN_ROWS,                                                                           \
+      "these only, and the ceilings they are compared with: peak, triad, copy, gemm, fft, reduction, transpose, softmax, layer-norm, " \
+      "attention, transfer, overlap, launch, build, allocation; default: all")                                                    \
     X(REPEAT, "repeat", INT, "N", 1, "7", IN_MEASURE, "samples; their median counts")                                             \
     X(SECONDS, "seconds", INT, "N", 1, "240", IN_TUNE, "time for the search")                                                     \
     X(GEMM, "gemm", CHOICE, "auto|clblast|native", 0, "auto", IN_RUN | IN_MEASURE,                                                \
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
     X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
       "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
-    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                               \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
-    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
     X(TRACE, "trace", TEXT, "FILE", 0, NULL, IN_PLAN, "plan this trace (castor trace record), instead of --config")                \
     X(RATES, "rates", TEXT, "FILE", 0, NULL, IN_PLAN | IN_RECORD | IN_TRACED,                                                     \
