@@ -34,8 +34,21 @@ static const struct {
     cst_status (*run)(cst_row_run *r);
     unsigned needs;
 } rows[ROWS] = {
-    {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0},
-    {NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0},
+    {cst_rows_peak, 0},
+    {cst_rows_triad, 0},
+    {cst_rows_copy, NEEDS(TRIAD)},
+    {cst_rows_gemm, NEEDS(PEAK)},
+    {NULL, NEEDS(TRIAD)},
+    {cst_rows_reduction, NEEDS(TRIAD)},
+    {cst_rows_transpose, NEEDS(TRIAD)},
+    {cst_rows_softmax, NEEDS(TRIAD)},
+    {cst_rows_layer_norm, NEEDS(TRIAD)},
+    {cst_rows_attention, NEEDS(PEAK)},
+    {NULL, 0},
+    {NULL, 0},
+    {NULL, 0},
+    {NULL, 0},
+    {NULL, 0},
 };
 
 int cst_bench_device_names(const cst_bench_device_name **list)
@@ -81,6 +94,15 @@ cst_row cst_row_begin(const char *row, const char *unit, const char *what, ...)
     vsnprintf(x.what, sizeof x.what, what, ap);
     va_end(ap);
     return x;
+}
+
+void cst_row_case_name(cst_row *row, const char *more, ...)
+{
+    size_t n = strlen(row->what);
+    va_list ap;
+    va_start(ap, more);
+    vsnprintf(row->what + n, sizeof row->what - n, more, ap);
+    va_end(ap);
 }
 
 cst_status cst_row_tell(cst_row_run *r, const cst_row *row)

@@ -2,6 +2,8 @@
 #ifndef CST_BENCH_ROWS_H
 #define CST_BENCH_ROWS_H
 
+#include <math.h>
+
 #include "bench/device_rows.h"
 #include "bench/measure.h"
 #include "memory/memory.h"
@@ -27,6 +29,14 @@ typedef struct cst_row_case {
 
 /* A row's beginning: its names and no error known. */
 cst_row cst_row_begin(const char *row, const char *unit, const char *what, ...) CST_PRINTF(3, 4);
+/* More of the case's name. */
+void cst_row_case_name(cst_row *row, const char *more, ...) CST_PRINTF(2, 3);
+/* The larger of `worst` and |got - want| / scale; infinite when that is no number. */
+static inline double cst_row_worse(double worst, double got, double want, double scale)
+{
+    double e = fabs(got - want) / scale;
+    return isnan(e) ? INFINITY : e > worst ? e : worst;
+}
 /* Tell of the case about to be measured. INTERRUPTED. */
 cst_status cst_row_tell(cst_row_run *r, const cst_row *row);
 /* Call once, check, time, and append the row. What the calls return. */
@@ -49,6 +59,22 @@ cst_status cst_row_tensor(cst_tensor **t, cst_mem *m, int64_t rows, int64_t cols
 float cst_row_number(uint64_t stream, uint64_t i);
 /* *x: n of them, malloc'd. */
 cst_status cst_row_numbers(float **x, int64_t n, uint64_t stream);
+
+/* The peak's kernel (cl/bench_peak.cl) with its data, also as something that computes beside transfers. */
+typedef struct cst_peak {
+    cst_mem *m;
+    int width, chains;
+    int64_t items;
+    double flops;            /* of a call */
+    char options[64];
+    cst_tensor *lane, *y;
+} cst_peak;
+/* p is cleared first; close it also after a failure. */
+cst_status cst_peak_open(cst_peak *p, cst_row_run *r, int width, int chains, int fused);
+cst_status cst_peak_close(cst_peak *p, cst_status st);
+/* As in cst_row_case. */
+cst_status cst_peak_run(void *p, int call);
+cst_status cst_peak_check(double *error, void *p);
 
 /* The rows; what they return ends the run. */
 cst_status cst_rows_peak(cst_row_run *r);
