@@ -41,11 +41,12 @@ static cst_status failed(int code, const char *call)
         if (code_ != CLFFT_SUCCESS) return failed(code_, name); \
     } while (0)
 
-/* Device memory that clFFT takes for itself, whatever it is given: a buffer of constants for each part of a plan, and scratch
- * for long real transforms. Seen with 2.12.2; clFFT doesn't tell. */
+/* Device memory that clFFT takes for itself, whatever it is given: a buffer of 128 bytes for each part of a plan, and for
+ * long real transforms a second scratch, of 4.25 to 6 bytes a number where the length is a power of two (seen with
+ * 2.12.2; clFFT doesn't tell). This is more. */
 static uint64_t own_bytes(int64_t n, int64_t batch, int real)
 {
-    return (1u << 20) + (real && n >= 46656 ? 5 * (uint64_t)n * (uint64_t)batch : 0);
+    return (1u << 20) + (real && n > 4096 ? 8 * (uint64_t)n * (uint64_t)batch : 0);
 }
 
 static cst_status make_plan(fft *f)
