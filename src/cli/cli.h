@@ -20,6 +20,7 @@ cst_status cst_cmd_generate(const cst_args *a);
 cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
+cst_status cst_cmd_bench_plugins(const cst_args *a);
 cst_status cst_cmd_tune(const cst_args *a);
 cst_status cst_cmd_plan(const cst_args *a);
 cst_status cst_cmd_trace_record(const cst_args *a);

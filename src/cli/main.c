@@ -18,6 +18,8 @@ static const cst_command commands[] = {
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
+    {{"bench", "plugins"}, IN_PLUGINS, cst_cmd_bench_plugins, "train with each placement at several batches",
+     "castor bench plugins --config NAME [--batch N,...] [--plugins NAME,...] [options]"},
     {{"tune", NULL}, IN_TUNE, cst_cmd_tune, "find and keep good settings for a device's matrix products", "castor tune [--seconds N] [options]"},
     {{"plan", NULL}, IN_PLAN, cst_cmd_plan, "tell, without a device, whether a step fits, what moves and how long it takes",
      "castor plan --config NAME|--trace FILE [--device-mem SIZE] [options]"},
