@@ -32,7 +32,7 @@ static void add_plan(json_t *j, const cst_session *s)
 
 typedef struct kernel_row {
     const char *name;
-    double ms;
+    double ms, longest;
     unsigned long long launches;
 } kernel_row;
 
@@ -44,7 +44,7 @@ typedef struct kernel_rows {
 static void collect(const cst_kernel *k, void *user)
 {
     kernel_rows *r = user;
-    if (k->launches && r->n < 128) r->row[r->n++] = (kernel_row){k->name, (double)k->time_ns * 1e-6, (unsigned long long)k->launches};
+    if (k->launches && r->n < 128) r->row[r->n++] = (kernel_row){k->name, (double)k->time_ns * 1e-6, (double)k->longest_ns * 1e-6, (unsigned long long)k->launches};
 }
 
 static int by_time(const void *a, const void *b)
@@ -60,8 +60,8 @@ static json_t *kernels_json(cst_session *s, int64_t steps)
     cst_kernel_each(s->dev, collect, &r);
     qsort(r.row, (size_t)r.n, sizeof *r.row, by_time);
     for (int i = 0; i < r.n; i++)
-        json_array_append_new(all, json_pack("{s:s, s:f, s:f}", "kernel", r.row[i].name, "ms_per_step", r.row[i].ms / (double)steps,
-                                             "launches_per_step", (double)r.row[i].launches / (double)steps));
+        json_array_append_new(all, json_pack("{s:s, s:f, s:f, s:f}", "kernel", r.row[i].name, "ms_per_step", r.row[i].ms / (double)steps,
+                                             "launches_per_step", (double)r.row[i].launches / (double)steps, "longest_ms", r.row[i].longest));
     return all;
 }
 
@@ -81,10 +81,10 @@ static void print_text(const cst_session *s, json_t *j)
                (int)json_integer_value(json_object_get(j, "recomputed_layers")));
     json_t *k = json_object_get(j, "kernels"), *row;
     size_t i;
-    if (k) printf("%-36s %12s %10s   (matrix products apart)\n", "kernel", "ms a step", "launches");
+    if (k) printf("%-36s %12s %10s %12s   (matrix products apart)\n", "kernel", "ms a step", "launches", "longest, ms");
     json_array_foreach(k, i, row)
-        printf("%-36s %12.3f %10.1f\n", json_string_value(json_object_get(row, "kernel")), json_number_value(json_object_get(row, "ms_per_step")),
-               json_number_value(json_object_get(row, "launches_per_step")));
+        printf("%-36s %12.3f %10.1f %12.3f\n", json_string_value(json_object_get(row, "kernel")), json_number_value(json_object_get(row, "ms_per_step")),
+               json_number_value(json_object_get(row, "launches_per_step")), json_number_value(json_object_get(row, "longest_ms")));
 }
 
 cst_status cst_cmd_bench_step(const cst_args *a)

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "device/quirks.h"
 #include "memory/launch.h"
 
 #define MAX_HD 128
@@ -53,9 +54,8 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
         int tx = s->hd <= 64 ? 8 : 16, ty = 16; /* so that an item's results stay in its registers */
         if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = 64;
     }
-    /* Work-groups on a CPU serve the tests; optimising that code costs PoCL 20 seconds a head size. */
     snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s", (int)s->hd, s->tx, s->ty,
-             dev->is_cpu && dev->group > 1 ? " -cl-opt-disable" : "");
+             dev->group > 1 && dev->info.quirks & CST_QUIRK_SLOW_GROUPS ? " -cl-opt-disable" : "");
     s->group[0] = (size_t)(s->tx * s->ty);
     s->group[1] = s->group[2] = 1;
     groups_set(s);
