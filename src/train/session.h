@@ -77,6 +77,9 @@ cst_status cst_session_start(cst_session *s);
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
 
+/* Bytes of the smallest budget with which cst_session_open works, whatever o->device_mem is. */
+cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o);
+
 /* What a step of such a session does with memory, without doing it. o->device NULL: no device is needed, and o->device_mem
  * isn't looked at; else the device's own scratch, chunks and rates. With recompute AUTO as with NONE. *out: cst_trace_free. */
 cst_status cst_session_trace(cst_trace **out, const cst_session_options *o);
