@@ -10,6 +10,7 @@
 #include "device/program.h"
 #include "gemm/packed.h"
 #include "op/fill.h"
+#include "selftest/selftest.h"
 
 #define MIB 1048576.0
 
@@ -222,6 +223,13 @@ static cst_status check(const cst_session_options *o)
                     (long long)o->config.max_position_embeddings);
 }
 
+static cst_status self_test(cst_device *dev, const cst_session_options *o)
+{
+    cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
+                             .dropout = o->dropout > 0, .train = o->with_optim};
+    return cst_self_test(dev, &use);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
@@ -230,6 +238,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     s->o = *o;
     CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(self_test(s->dev, o), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);

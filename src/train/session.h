@@ -70,7 +70,7 @@ typedef struct cst_session {
 
 /* Open the device, plan, place. The weights are undefined afterwards: set them (cst_model_init,
  * cst_weights_load), then call cst_session_start. OVER_BUDGET names the smallest budget that works with these
- * settings and what would lower it. */
+ * settings and what would lower it; UNSUPPORTED a kernel that is wrong on this device (selftest/selftest.h). */
 cst_status cst_session_open(cst_session **out, const cst_session_options *o);
 cst_status cst_session_start(cst_session *s);
 /* Release everything and return st, its detail kept; when st is OK: STATE if the books are not even. A NULL
