@@ -48,7 +48,7 @@ n=$(grep -rnE 'info\.(platform|vendor)\b' src --include=*.c | grep -cvE '^src/(d
 [ "$n" = 0 ] || bad "$n places outside src/device look at the name of a platform or vendor: use src/device/quirks.c"
 
 # Rooms: a room includes only rooms above it.
-rooms="base device memory gemm op text io model optim train bench cli"
+rooms="base device memory gemm op selftest text io model optim train bench cli"
 above=
 for r in $rooms; do
     above="$above $r"
