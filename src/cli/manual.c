@@ -35,6 +35,16 @@ static const struct words {
     {IN_BENCH_GEMM, "Times the matrix products of OPT-350M's training step, or one of any shape, against a check of their results.",
      "One product|castor bench gemm --shape 1024,4096,1024,NT"},
     {IN_BENCH_OP, "Times the other operators beside a triad, which shows what the memory gives.", "Attention only|castor bench op --only attention"},
+    {IN_PLUGINS,
+     "Trains on random tokens with each plugin at each batch, one after the other on one device, and prints a row for each: ddp has everything on the "
+     "device, low_level_zero master weights and optimizer state on the host, gemini places tensors automatically; ddp_fp16 waits for mixed "
+     "precision. What doesn't fit says by how much. The first step, in which kernels are built, stands apart; rates are by the median of the others. "
+     "\"of GEMM\" is model FLOP/s as a part of the fastest square product's. \"overlap\" is the share of the transfers' time, one after the other at "
+     "measured rates, that a step doesn't show: what it takes longer than its operators alone (gemini: as measured for its plan; "
+     "low_level_zero: ddp's step, so that AdamW on the host counts as waiting) is not hidden.\n"
+     "The same batch must give the same losses, bit by bit, with every plugin: if it doesn't, the exit status is 1.",
+     "The original experiment|castor bench plugins --config opt-125m\n"
+     "What fits 8 GiB|castor bench plugins --config opt-350m --batch 4,8 --device-mem 8GiB --json"},
     {IN_TUNE, "Tries engines and settings of the matrix products on this device and keeps what is fastest in the cache folder, where every "
               "later run finds it. What computes wrong results is never kept.",
      "Ten minutes|castor tune --seconds 600"},

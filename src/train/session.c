@@ -10,6 +10,7 @@
 #include "device/program.h"
 #include "gemm/packed.h"
 #include "op/fill.h"
+#include "selftest/selftest.h"
 
 #define MIB 1048576.0
 
@@ -222,6 +223,13 @@ static cst_status check(const cst_session_options *o)
                     (long long)o->config.max_position_embeddings);
 }
 
+static cst_status self_test(cst_device *dev, const cst_session_options *o)
+{
+    cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
+                             .dropout = o->dropout > 0, .train = o->with_optim};
+    return cst_self_test(dev, &use);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
@@ -230,6 +238,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     s->o = *o;
     CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(self_test(s->dev, o), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);
@@ -237,6 +246,26 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     *out = s;
     return CST_OK;
 fail:
+    return cst_session_close(s, st);
+}
+
+cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o)
+{
+    cst_session *s = calloc(1, sizeof *s);
+    cst_status st;
+    if (!s) return cst_fail(CST_NO_MEMORY, "session");
+    s->o = *o;
+    int migrates = o->placement == CST_PLACEMENT_AUTO;
+    cst_placement p = o->placement == CST_PLACEMENT_STATIC && o->with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    int layers = layers_of(s, migrates && o->recompute == CST_RECOMPUTE_AUTO ? CST_RECOMPUTE_LAYER : o->recompute);
+    CST_GO(check(o), out);
+    CST_GO(cst_device_open(&s->dev, o->device, 0), out);
+    CST_GO(cst_gemm_set_mode(s->dev, o->gemm), out);
+    CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), out);
+    CST_GO(dry_run(s, p, layers, migrates || o->accum < 2 ? o->accum : 2), out);
+    *bytes = s->planned;
+    if (migrates) CST_GO(cst_mem_plan_least(bytes, s->mem), out);
+out:
     return cst_session_close(s, st);
 }
 
@@ -305,15 +334,23 @@ cst_status cst_session_micro(cst_session *s, uint64_t index)
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
     cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->recompute, .scale = scale,
                   .accumulate = s->micros > 0};
-    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete, p.user = s->optim;
+    p.user = s->optim;
+    if (s->optim && !s->micros) p.before = cst_optim_before;
+    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
     CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));
     return !s->optim && s->micros == s->o.accum ? keep_gradients(s) : CST_OK;
 }
 
+cst_status cst_session_settle(cst_session *s)
+{
+    return s->optim ? cst_optim_settle(s->optim) : CST_OK;
+}
+
 cst_status cst_session_evaluate(cst_session *s)
 {
+    CST_TRY(cst_session_settle(s));
     if (s->o.forward_only) CST_TRY(cst_mem_step(s->mem)); /* else it is between two steps */
     CST_TRY(cst_model_evaluate(s->model, s->batch, s->loss));
     return s->o.forward_only ? cst_mem_step_end(s->mem) : CST_OK;
