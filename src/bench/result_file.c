@@ -55,7 +55,7 @@ static const member device_members[] = {
     MUST("platform", TEXT), MAY("platform_version", TEXT), MUST("name", TEXT), MUST("vendor", TEXT), MUST("driver", TEXT), MUST("version", TEXT),
     MUST("opencl_c", TEXT), MUST("type", WORD, .words = "GPU|CPU|accelerator|other"), MUST("memory_bytes", WHOLE), MUST("max_alloc_bytes", WHOLE),
     MUST("local_bytes", WHOLE), MUST("cache_bytes", WHOLE), MUST("compute_units", WHOLE), MUST("clock_mhz", WHOLE), MUST("max_group", WHOLE), MUST("fp16", FLAG),
-    MUST("fp64", FLAG), MUST("exact_divide", FLAG), MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT), MUST("extensions", WORDS),
+    MUST("fp64", FLAG), MUST("exact_divide", FLAG), MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT), MAY("quirks", WORDS), MAY("short_kernels", FLAG), MUST("extensions", WORDS),
 };
 static const member environment_members[] = {
     MUST("os", TEXT), MUST("kernel", TEXT), MUST("machine", TEXT), MUST("cpu", TEXT), MUST("cores", WHOLE, .least = 1), MUST("ram_bytes", WHOLE),
