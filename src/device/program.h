@@ -3,7 +3,7 @@
  * The disk cache lies in $CASTOR_CACHE_DIR, else $XDG_CACHE_HOME/castor, else ~/.cache/castor. A program's
  * file is keyed by its source, options, device, driver and platform; it is written under a temporary name
  * and renamed, and a damaged or refused one only costs a rebuild. Binaries are saved by
- * cst_program_save, after the kernels have run once, because PoCL compiles at the first launch.
+ * cst_program_save, after the kernels have run once (quirk compiles-at-launch).
  */
 #ifndef CST_DEVICE_PROGRAM_H
 #define CST_DEVICE_PROGRAM_H
@@ -22,7 +22,7 @@ typedef struct cst_kernel {
         unsigned char value[8];
     } bound[64];               /* what clSetKernelArg was last given for each index, see launch.c */
     uint64_t bound_at;         /* cst_device.released when that was */
-    uint64_t launches, time_ns; /* counted when the device keeps times */
+    uint64_t launches, time_ns, longest_ns; /* counted when the device keeps times; the longest launch */
 } cst_kernel;
 
 /* Kernel `name` of cl/<file>.cl, built with `options` ("-DBLOCK=64"; NULL: none) besides the ones every
@@ -31,11 +31,17 @@ typedef struct cst_kernel {
  * when it doesn't compile; the detail names device, kernel, options and the compiler's first lines. */
 cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options);
 
+/* Look kernels of cl/<file>.cl up anew: their build options have changed. Those handed out stay valid. */
+void cst_kernel_forget(cst_device *dev, const char *file);
+
 /* Save every program that was built from source since the last call. Failure to write is no error. */
 void cst_program_save(cst_device *dev);
 
 /* Call f for every kernel in use (for reports of time). */
 void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user), void *user);
+
+/* Count launches and times from 0 again. */
+void cst_kernel_counts_clear(cst_device *dev);
 
 /* The folder of the disk cache, malloc'd; NULL when no folder can be told (no HOME). */
 char *cst_cache_dir(void);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "device/quirks.h"
 #include "memory/launch.h"
 
 #define MAX_HD 128
@@ -49,13 +50,13 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
         return cst_fail(CST_UNSUPPORTED, "%s: head size %" PRId64 "; up to %d is what this operator takes", op, s->hd,
                         MAX_HD);
     s->own = rows_owned(dev, batch, seq, heads);
-    if (dev->group > 1) {
+    int group = cst_device_shape(dev, "attention").group;
+    if (group > 1) {
         int tx = s->hd <= 64 ? 8 : 16, ty = 16; /* so that an item's results stay in its registers */
         if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = 64;
     }
-    /* Work-groups on a CPU serve the tests; optimising that code costs PoCL 20 seconds a head size. */
     snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s", (int)s->hd, s->tx, s->ty,
-             dev->is_cpu && dev->group > 1 ? " -cl-opt-disable" : "");
+             group > 1 && dev->info.quirks & CST_QUIRK_SLOW_GROUPS ? " -cl-opt-disable" : "");
     s->group[0] = (size_t)(s->tx * s->ty);
     s->group[1] = s->group[2] = 1;
     groups_set(s);
@@ -99,7 +100,7 @@ cst_status cst_attention_forward(cst_mem *m, cst_tensor *o, cst_tensor *lse, con
 static cst_status delta_get(cst_mem *m, const shape *s, cst_tensor *delta, const cst_tensor *d_o, const cst_tensor *o)
 {
     cst_launch l;
-    size_t n = (size_t)cst_tensor_count(delta), group = (size_t)cst_mem_device(m)->group;
+    size_t n = (size_t)cst_tensor_count(delta), group = cst_group(m, "attention");
     cst_launch_begin(&l, m, "attention", "attention_delta", s->options);
     cst_launch_write(&l, "delta", delta, 0);
     cst_launch_read(&l, "d_o", d_o, 0);

@@ -11,6 +11,7 @@
 #include "device/program.h"
 #include "gemm/packed.h"
 #include "op/fill.h"
+#include "selftest/selftest.h"
 
 #define MIB 1048576.0
 #define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
@@ -305,6 +306,13 @@ static cst_status check(const cst_session_options *o)
                     (long long)o->config.max_position_embeddings);
 }
 
+static cst_status self_test(cst_device *dev, const cst_session_options *o)
+{
+    cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
+                             .dropout = o->dropout > 0, .train = o->with_optim};
+    return cst_self_test(dev, &use);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
@@ -313,6 +321,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     s->o = *o;
     CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(self_test(s->dev, o), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);
@@ -320,6 +329,26 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     *out = s;
     return CST_OK;
 fail:
+    return cst_session_close(s, st);
+}
+
+cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o)
+{
+    cst_session *s = calloc(1, sizeof *s);
+    cst_status st;
+    if (!s) return cst_fail(CST_NO_MEMORY, "session");
+    s->o = *o;
+    int migrates = o->placement == CST_PLACEMENT_AUTO;
+    cst_placement p = o->placement == CST_PLACEMENT_STATIC && o->with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    int layers = layers_of(s, migrates && o->recompute == CST_RECOMPUTE_AUTO ? CST_RECOMPUTE_LAYER : o->recompute);
+    CST_GO(check(o), out);
+    CST_GO(cst_device_open(&s->dev, o->device, 0), out);
+    CST_GO(cst_gemm_set_mode(s->dev, o->gemm), out);
+    CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), out);
+    CST_GO(dry_run(s, p, layers, migrates || o->accum < 2 ? o->accum : 2), out);
+    *bytes = s->planned;
+    if (migrates) CST_GO(cst_mem_plan_least(bytes, s->mem), out);
+out:
     return cst_session_close(s, st);
 }
 

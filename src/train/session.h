@@ -75,12 +75,15 @@ typedef struct cst_session {
 
 /* Open the device, plan, place. The weights are undefined afterwards: set them (cst_model_init,
  * cst_weights_load), then call cst_session_start. OVER_BUDGET names the smallest budget that works with these
- * settings and what would lower it. */
+ * settings and what would lower it; UNSUPPORTED a kernel that is wrong on this device (selftest/selftest.h). */
 cst_status cst_session_open(cst_session **out, const cst_session_options *o);
 cst_status cst_session_start(cst_session *s);
 /* Release everything and return st, its detail kept; when st is OK: STATE if the books are not even. A NULL
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
+
+/* Bytes of the smallest budget with which cst_session_open works, whatever o->device_mem is. */
+cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o);
 
 /* What a step of such a session does with memory, without doing it. o->device NULL: no device is needed, and o->device_mem
  * isn't looked at; else the device's own scratch, chunks and rates. With recompute AUTO as with NONE. *out: cst_trace_free. */
