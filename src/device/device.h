@@ -28,6 +28,7 @@ typedef struct cst_device_info {
     int fp16, fp64;          /* arithmetic in these types */
     int exact_divide;        /* correctly rounded fp32 divide and square root */
     int unified;             /* device and host share their memory */
+    size_t sub_group;        /* smallest sub-group, where the driver tells (Intel's), else 0 */
 } cst_device_info;
 
 /* A device in use: its context, its three in-order queues and the shape its kernels take. */
@@ -38,6 +39,7 @@ typedef struct cst_device {
     int is_cpu;              /* one work-item per group and wide vectors, instead of work-groups */
     int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
     int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
+    int registers;           /* numbers that a work-item keeps in registers at most */
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
     void *gemm;              /* the gemm room's choices for this device, made when first asked for, ... */
     void (*gemm_free)(void *gemm); /* ... and what frees them */
@@ -60,8 +62,9 @@ cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n
 
 /* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. */
 cst_status cst_device_open(cst_device **out, const char *spec, int profile);
-/* A GPU that isn't there, with `memory` bytes: enough for a manager that is planning, nothing else. */
-cst_status cst_device_imagine(cst_device **out, uint64_t memory);
+/* A device that isn't there, with the shape that one described like this gets: enough for a manager that is planning,
+ * nothing else. info NULL: a GPU with any amount of memory. */
+cst_status cst_device_imagine(cst_device **out, const cst_device_info *info);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
 

@@ -13,7 +13,7 @@
 typedef struct shape {
     int64_t batch, seq, heads, hd;
     int tx, ty, own;        /* work-items across and down, rows of a group: see cl/attention.cl */
-    char options[64];
+    char options[96];
     size_t global[3], group[3];
 } shape;
 
@@ -33,6 +33,15 @@ static void groups_set(shape *s)
     s->global[2] = (size_t)s->batch;
 }
 
+static void build_options(shape *s, const cst_device *dev)
+{
+    char groups[32] = "";
+    if (s->tx > 1) snprintf(groups, sizeof groups, " -DTILE=%d -DSUB_GROUP=%d", s->own, (int)dev->info.sub_group);
+    /* Work-groups on a CPU serve the tests; optimising that code costs PoCL 20 seconds a head size. */
+    snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s%s", (int)s->hd, s->tx, s->ty, groups,
+             dev->is_cpu && dev->group > 1 ? " -cl-opt-disable" : "");
+}
+
 static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cst_tensor *q, int64_t batch, int64_t seq,
                             int64_t heads)
 {
@@ -50,12 +59,10 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
                         MAX_HD);
     s->own = rows_owned(dev, batch, seq, heads);
     if (dev->group > 1) {
-        int tx = s->hd <= 64 ? 8 : 16, ty = 16; /* so that an item's results stay in its registers */
-        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = 64;
+        int tx = s->hd <= 64 ? 8 : 16, ty = 16, own = dev->registers < 255 ? 32 : 64; /* so that an item's results stay in its registers */
+        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = own;
     }
-    /* Work-groups on a CPU serve the tests; optimising that code costs PoCL 20 seconds a head size. */
-    snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s", (int)s->hd, s->tx, s->ty,
-             dev->is_cpu && dev->group > 1 ? " -cl-opt-disable" : "");
+    build_options(s, dev);
     s->group[0] = (size_t)(s->tx * s->ty);
     s->group[1] = s->group[2] = 1;
     groups_set(s);
