@@ -8,6 +8,10 @@ CPUOffloadPolicy(pin_memory=True), AdamW on the host (fused).
     bench/compare_offload.py --castor ./castor --batch 8 --seq 1024 --budgets 100,75,50,35,20 [--json F]
 
 Budgets are percent of Castor's resident peak, or sizes as 13.85GiB.
+
+    bench/compare_offload.py --castor ./castor --pairs 10
+
+asks whether `--placement auto` costs anything where all fits: that many runs of auto and resident in turn, nothing else.
 """
 import argparse
 import json
@@ -27,6 +31,7 @@ def arguments():
     p.add_argument("--steps", type=int, default=8)
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--budgets", default="75,50,35,20")
+    p.add_argument("--pairs", type=int, default=0, help="auto against resident where all fits, so many times in turn")
     p.add_argument("--device")
     p.add_argument("--no-torch", action="store_true", help="Castor only")
     p.add_argument("--json")
@@ -88,8 +93,24 @@ print(json.dumps(dict(ms=statistics.median(times), peak=torch.cuda.max_memory_al
     return json.loads(r.stdout.strip().splitlines()[-1])
 
 
+def pairs(args):
+    ms = {"auto": [], "resident": []}
+    for i in range(args.pairs):
+        for placement in ("auto", "resident") if i % 2 else ("resident", "auto"):
+            r = castor(args, ["--placement", placement])
+            if "error" in r:
+                sys.exit(r["error"])
+            ms[placement].append(r["ms"])
+    for placement, t in ms.items():
+        print("%-9s median %.2f ms, %.2f to %.2f" % (placement, statistics.median(t), min(t), max(t)))
+    difference = [100 * (a / b - 1) for a, b in zip(ms["auto"], ms["resident"])]
+    print("auto over resident: median %+.2f %%, %+.2f to %+.2f %%" % (statistics.median(difference), min(difference), max(difference)))
+
+
 def main():
     args = arguments()
+    if args.pairs:
+        return pairs(args)
     cases = {"resident": ["--placement", "resident"]}
     first = castor(args, cases["resident"])
     if "error" in first:

@@ -25,6 +25,9 @@
  * one recomputation of p, and then its groups are (1, head, sequence).
  */
 #include "common.clh"
+/* Of this group. A launch may be a part of the heads or sequences, see cst_launch_run. */
+#define HEAD (int)(get_group_id(1) + get_global_offset(1))
+#define SEQUENCE (ulong)(get_group_id(2) + get_global_offset(2))
 #define LOG2E 1.44269504088896341f
 #if TX == 1
 #include "attention_cpu.clh"
@@ -41,8 +44,8 @@ __kernel GROUP_SIZE void attention_forward(OUT(float, o), OUT(float, lse), IN(fl
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = (int)get_group_id(1);
-    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD;
+    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = HEAD;
+    const ulong row = SEQUENCE * seq, at = (row * heads + h) * HD;
     forward_part(o + at, lse + row * heads + h, q + at, k + at, v + at, first, own, seq, heads, scale, pool);
 }
 
@@ -78,7 +81,7 @@ __kernel GROUP_SIZE void attention_backward(OUT(float, dq), OUT(float, dk), OUT(
     USE_IN(float, q);
     USE_IN(float, k);
     USE_IN(float, v);
-    const ulong row = (ulong)get_group_id(2) * seq, stat = row * heads + get_group_id(1), at = stat * HD;
+    const ulong row = SEQUENCE * seq, stat = row * heads + HEAD, at = stat * HD;
     const int first = (int)get_group_id(0) * own, last = min(first + own, seq);
     const int k_from = parts == WITH_DKV ? first : 0, k_to = parts == (WITH_DQ | WITH_DKV) ? seq : last;
     const int q_from = parts == WITH_DQ ? first : 0, q_to = parts == WITH_DQ ? last : seq;
@@ -99,8 +102,8 @@ __kernel GROUP_SIZE void attention_dq(OUT(float, dq), IN(float, d_o), IN(float, 
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = (int)get_group_id(1);
-    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
+    const int first = (int)(get_num_groups(0) - 1 - get_group_id(0)) * own, h = HEAD;
+    const ulong row = SEQUENCE * seq, at = (row * heads + h) * HD, stat = row * heads + h;
     dq_part(dq + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, first, own, seq, heads, scale, pool);
 }
 
@@ -117,8 +120,8 @@ __kernel GROUP_SIZE void attention_dkv(OUT(float, dk), OUT(float, dv), IN(float,
     USE_IN(float, k);
     USE_IN(float, v);
     POOL(pool);
-    const int first = (int)get_group_id(0) * own, h = (int)get_group_id(1);
-    const ulong row = (ulong)get_group_id(2) * seq, at = (row * heads + h) * HD, stat = row * heads + h;
+    const int first = (int)get_group_id(0) * own, h = HEAD;
+    const ulong row = SEQUENCE * seq, at = (row * heads + h) * HD, stat = row * heads + h;
     dkv_part(dk + at, dv + at, d_o + at, lse + stat, delta + stat, q + at, k + at, v + at, first, own, seq, heads,
              scale, pool);
 }

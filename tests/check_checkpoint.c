@@ -45,6 +45,7 @@ static cst_session *open_new(const cst_session_options *o)
 static float *state_of(cst_session *s, size_t *n)
 {
     const cst_model *M = s->model;
+    ck_ok(cst_session_settle(s));
     *n = 3 * (size_t)cst_config_parameters(&M->config);
     float *all = malloc(*n * sizeof *all), *p = all;
     for (int i = 0; i < M->params; i++) {

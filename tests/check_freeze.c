@@ -119,6 +119,7 @@ static void ten_steps(const char *model, const json_t *want, const json_t *j, cs
         free(ids);
         free(length);
     }
+    ck_ok(cst_session_settle(s));
     check_end(s, start, want, frozen);
     ck_ok(cst_mem_check(s->mem));
     ck_ok(cst_session_close(s, CST_OK));

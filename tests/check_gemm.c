@@ -169,6 +169,42 @@ START_TEST(two_runs_give_the_same_bits)
 }
 END_TEST
 
+static void epilogues(const cst_kernel *k, void *user)
+{
+    if (!strcmp(k->name, "gemm_epilogue")) *(uint64_t *)user += k->launches;
+}
+
+/* A device whose kernels must stay short gets products in parts of C's rows. */
+START_TEST(parts_of_a_launch_give_the_same_bits)
+{
+    enum { m = 341, n = 130, k = 4219 };
+    int ta = _i & 1, tb = _i >> 1, count = _i & 1 ? 2 : 5; /* with 5 a part has 68 or 69 rows */
+    const cst_gemm_choice clblast = {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0};
+    matrix a = make("a", ta ? k : m, ta ? m : k, ta ? m : k, 0, 0, 0, 1), b = make("b", tb ? n : k, tb ? k : n, tb ? k : n, 0, 0, 0, 2);
+    matrix bias = make("bias", 1, n, n, 0, 0, 0, 3), residual = make("residual", m, n, n, 7, 0, 0, 4);
+    float *got[2];
+    ck_ok(cst_gemm_force(dev, &clblast));
+    for (int i = 0; i < 2; i++) {
+        uint64_t before = 0, after = 0;
+        cst_tensor *c = op_tensor("c", CST_DATA, m, n, NULL);
+        dev->launch_flops = i ? 2.0 * m * n * 4096 / (count - 0.5) : 0;
+        cst_kernel_each(dev, epilogues, &before);
+        ck_ok(cst_gemm(mem, &(cst_gemm_args){.m = m, .n = n, .k = k, .trans_a = ta, .trans_b = tb, .a = a.t, .b = b.t, .c = c, .bias = bias.t,
+                                             .relu = 1, .residual = residual.t, .residual_at = 7}));
+        cst_kernel_each(dev, epilogues, &after);
+        ck_assert_uint_eq(after - before, i ? count : 1);
+        got[i] = op_read(c);
+        cst_tensor_free(c);
+    }
+    dev->launch_flops = 0;
+    ck_ok(cst_gemm_force(dev, NULL));
+    op_check();
+    ck_assert(!memcmp(got[0], got[1], (size_t)m * n * 4));
+    free(got[0]), free(got[1]);
+    drop(&a), drop(&b), drop(&bias), drop(&residual);
+}
+END_TEST
+
 START_TEST(empty_products)
 {
     matrix a = make("a", 4, 4, 4, 0, 0, 0, 1), c = make("c", 4, 4, 4, 0, 0, 0, 2);
@@ -455,6 +491,7 @@ int main(void)
     tcase_add_loop_test(tc, parts_of_tensors, 0, SIZES);
     tcase_add_test(tc, an_empty_c_gets_storage_when_it_is_written_whole);
     tcase_add_loop_test(tc, two_runs_give_the_same_bits, 0, 2);
+    tcase_add_loop_test(tc, parts_of_a_launch_give_the_same_bits, 0, 4);
     tcase_add_test(tc, empty_products);
     tcase_add_test(tc, bad_arguments_are_refused);
     tcase_add_loop_test(tc, every_variant_with_epilogue, 0, VARIANTS);

@@ -250,6 +250,47 @@ START_TEST(two_runs_give_the_same_bits)
 }
 END_TEST
 
+static void add_launches(const cst_kernel *k, void *user)
+{
+    if (!strcmp(k->file, "attention") && strcmp(k->name, "attention_delta")) *(uint64_t *)user += k->launches;
+}
+
+static uint64_t launches(void)
+{
+    uint64_t n = 0;
+    cst_kernel_each(dev, add_launches, &n);
+    return n;
+}
+
+/* A device whose kernels must stay short gets parts of a launch: single heads, heads of a sequence, sequences. */
+START_TEST(parts_of_a_launch_give_the_same_bits)
+{
+    enum { B = 3, T = 70, H = 5, HD = 64 };
+    static const double heads[] = {0.1, 1, 2, 5, 7, 10};
+    problem p;
+    float *a[5], *b[5];
+    problem_make(&p, B, T, H, HD, 1);
+    uint64_t before = launches();
+    device_run(&p, a);
+    uint64_t whole = launches() - before;
+    dev->launch_flops = 2.0 * T * T * HD * heads[_i];
+    before = launches();
+    device_run(&p, b);
+    ck_assert_uint_ge(launches() - before, whole + (_i < 2 ? B * H : _i < 4 ? B : 1) - 1);
+    dev->launch_flops = 1e12;
+    before = launches();
+    for (int i = 0; i < 5; i++) {
+        ck_assert(!memcmp(a[i], b[i], (i == 1 ? p.rows : p.n) * sizeof(float)));
+        free(b[i]);
+    }
+    device_run(&p, b);
+    ck_assert_uint_eq(launches() - before, whole);
+    dev->launch_flops = 0;
+    for (int i = 0; i < 5; i++) free(a[i]), free(b[i]);
+    problem_free(&p);
+}
+END_TEST
+
 /* The work is divided in another way when there are many heads; the bits of each head must not show it. */
 START_TEST(number_of_sequences_does_not_matter)
 {
@@ -323,6 +364,7 @@ int main(void)
     tcase_add_test(tc, finds_the_needle);
     tcase_add_test(tc, future_tokens_do_not_matter);
     tcase_add_test(tc, two_runs_give_the_same_bits);
+    tcase_add_loop_test(tc, parts_of_a_launch_give_the_same_bits, 0, 6);
     tcase_add_test(tc, number_of_sequences_does_not_matter);
     tcase_add_test(tc, refuses_wrong_shapes);
     tcase_add_test(tc, scratch_is_one_float_a_row_and_head);

@@ -17,6 +17,7 @@ typedef struct outcome {
 static void take_weights(outcome *r, cst_session *s)
 {
     cst_model *M = s->model;
+    ck_ok(cst_session_settle(s));
     r->bytes = 0;
     for (int i = 0; i < M->params; i++) r->bytes += M->w[i]->bytes;
     r->weights = malloc(r->bytes);

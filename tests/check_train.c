@@ -38,9 +38,10 @@ static outcome run_session(const cst_session_options *o)
         }
         ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
         ck_ok(cst_tensor_read(s->losses, 0, &r.loss[t], sizeof r.loss[t]));
-        if (t == STEPS / 2) ck_ok(cst_model_evaluate(s->model, s->batch, s->loss)); /* changes nothing that follows */
+        if (t == STEPS / 2) ck_ok(cst_session_evaluate(s)); /* changes nothing that follows */
         ck_ok(cst_mem_check(s->mem));
     }
+    ck_ok(cst_session_settle(s));
     for (int i = 0; i < s->model->params; i++) r.n += (size_t)s->model->param[i].count;
     r.weights = malloc(r.n * sizeof *r.weights);
     size_t at = 0;
@@ -51,7 +52,8 @@ static outcome run_session(const cst_session_options *o)
     cst_mem_get_stats(s->mem, &stats);
     r.peak = stats.reserved_peak;
     r.placement = s->placement;
-    ck_assert_uint_eq(stats.reserved_peak, s->planned); /* the plan was exact */
+    ck_assert_uint_ge(stats.reserved_peak, s->planned);
+    if (!cst_mem_migrating(s->mem)) ck_assert_uint_eq(stats.reserved_peak, s->planned); /* else settling takes what the budget has left */
     ck_assert(stats.reserved_peak <= stats.budget);
     free(ids);
     ck_ok(cst_session_close(s, CST_OK)); /* fails unless everything was released */
@@ -394,10 +396,80 @@ START_TEST(an_update_with_infinite_gradients_is_left_out)
     ck_ok(cst_optim_step(s->optim, 1e-2, 1));
     ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
     ck_assert(norm[2] == 0);
+    ck_ok(cst_session_settle(s));
     float *after = op_read(s->model->w[id]);
     ck_assert(!memcmp(before, after, s->model->w[id]->bytes));
     free(before), free(after);
     ck_ok(cst_session_close(s, CST_OK));
+}
+END_TEST
+
+static float *moments(cst_session *s, int which, int id)
+{
+    size_t n = (size_t)s->model->param[id].count;
+    float *m = malloc(n * sizeof *m);
+    ck_ok(cst_optim_read(s->optim, which, id, 0, m, n));
+    return m;
+}
+
+/* A step leaves its update to the next one. Until then nothing reads weights: who forgets to settle hears of it. */
+START_TEST(nothing_reads_weights_whose_update_is_to_come)
+{
+    cst_session_options o = tiny("tiny-post");
+    cst_session *s;
+    char dir[300];
+    snprintf(dir, sizeof dir, "%s/early", test_dir());
+    ck_ok(cst_session_open(&s, &o));
+    ck_ok(cst_model_init(s->model, 1));
+    ck_ok(cst_session_start(s));
+    int id = s->model->params / 2;
+    float *before = op_read(s->model->w[id]);
+    enqueue_step(s, 0);
+    ck_assert_int_gt(s->model->behind, 0);
+    ck_fails(cst_model_evaluate(s->model, s->batch, s->loss), CST_STATE, "settle");
+    ck_fails(cst_weights_save_folder(s->model, dir, CST_SHARD_BYTES), CST_STATE, "settle");
+    ck_fails(cst_weights_save(s->model, s->model->w, dir, NULL, 0), CST_STATE, "settle");
+    ck_assert(!cst_path_exists(dir));
+    float *early = op_read(s->model->w[id]);
+    ck_assert(!memcmp(before, early, s->model->w[id]->bytes));
+    float *m = moments(s, 0, id); /* settles */
+    ck_assert_int_eq(s->model->behind, 0);
+    float *after = op_read(s->model->w[id]);
+    ck_assert(memcmp(before, after, s->model->w[id]->bytes));
+    ck_assert(m[0] != 0);
+    ck_ok(cst_session_settle(s)); /* once is enough */
+    float *again = op_read(s->model->w[id]);
+    ck_assert(!memcmp(again, after, s->model->w[id]->bytes));
+    ck_ok(cst_session_evaluate(s));
+    free(before), free(early), free(m), free(after), free(again);
+    ck_ok(cst_session_close(s, CST_OK));
+}
+END_TEST
+
+/* Whether a step's update is done at once or in the next step, all weights and moments are the same. */
+START_TEST(settling_between_steps_changes_no_bit)
+{
+    cst_session_options o = tiny("tiny-pre");
+    o.accum = 2;
+    float *w[2], *m[2][2];
+    size_t bytes = 0;
+    for (int k = 0; k < 2; k++) {
+        cst_session *s;
+        ck_ok(cst_session_open(&s, &o));
+        ck_ok(cst_model_init(s->model, 1));
+        ck_ok(cst_session_start(s));
+        for (int64_t t = 0; t < STEPS; t++) {
+            enqueue_step(s, t);
+            if (k && t % 2) ck_ok(cst_session_settle(s));
+        }
+        ck_ok(cst_session_settle(s));
+        bytes = s->model->w[0]->bytes;
+        w[k] = op_read(s->model->w[0]);
+        for (int i = 0; i < 2; i++) m[k][i] = moments(s, i, 0);
+        ck_ok(cst_session_close(s, CST_OK));
+    }
+    ck_assert(!memcmp(w[0], w[1], bytes) && !memcmp(m[0][0], m[1][0], bytes) && !memcmp(m[0][1], m[1][1], bytes));
+    for (int k = 0; k < 2; k++) free(w[k]), free(m[k][0]), free(m[k][1]);
 }
 END_TEST
 
@@ -436,6 +508,8 @@ int main(void)
     tcase_add_test(tc, stopping_finishes_the_step);
     tcase_add_test(tc, evaluation_equals_the_mean_over_all_targets);
     tcase_add_loop_test(tc, an_update_with_infinite_gradients_is_left_out, 0, 2);
+    tcase_add_test(tc, nothing_reads_weights_whose_update_is_to_come);
+    tcase_add_test(tc, settling_between_steps_changes_no_bit);
     tcase_add_test(tc, saved_weights_come_back_bit_for_bit);
     suite_add_tcase(s, tc);
     return op_main(s);

@@ -36,6 +36,17 @@ grep -rlE 'clFinish|clWaitForEvents' src --include=*.c | grep -vE '^src/(memory|
 grep -nE '\bmad\(|fast-relaxed|native_' cl/* && bad "mad(), native_ or relaxed math in cl/"
 for f in cl/*.cl; do grep -q '#include "common.clh"' "$f" || bad "$f doesn't include common.clh (FP_CONTRACT OFF)"; done
 
+# Quirks: every flag is asked for, every entry without one is named where it is cared for, and nothing else looks at names.
+for q in $(grep -oE 'CST_QUIRK_[A-Z_]+ =' src/device/quirks.h | cut -d' ' -f1); do
+    grep -rlw "$q" src --include=*.c | grep -qv '^src/device/quirks.c' || bad "$q is asked for nowhere"
+    grep -qw "$q" src/device/quirks.c || bad "$q is in no entry of src/device/quirks.c"
+done
+for q in $(grep -E '^    \{\.name = "' src/device/quirks.c | grep -vE '\.(flag|setting)' | cut -d'"' -f2); do
+    grep -rlE "quirk $q\b" src cl | grep -qv '^src/device/quirks.c' || bad "the quirk $q is named nowhere in src"
+done
+n=$(grep -rnE 'info\.(platform|vendor)\b' src --include=*.c | grep -cvE '^src/(device/|cli/)|json_pack')
+[ "$n" = 0 ] || bad "$n places outside src/device look at the name of a platform or vendor: use src/device/quirks.c"
+
 # Rooms: a room includes only rooms above it.
 rooms="base device memory gemm op text io model optim train bench cli"
 above=

@@ -35,7 +35,12 @@ typedef struct cst_gemm_trial {
     int64_t count[3], stride[3]; /* elements of A, B, C; between their copies */
     float *x[3];
     cst_tensor *t[3];
+    double error;                /* largest that the last check found, of |C| + sqrt(k); below 0: none yet */
 } cst_gemm_trial;
+
+/* What that may be: terms are of size 1, whatever order the engine adds them in. A fault is larger, rounding is
+ * tests/check_gemm's. */
+#define CST_GEMM_TRIAL_LIMIT 1e-5
 
 /* t is cleared first; close it also after a failure. */
 cst_status cst_gemm_trial_open(cst_gemm_trial *t, cst_mem *m, const cst_gemm_shape *s);
@@ -48,6 +53,6 @@ cst_status cst_gemm_trial_choice(cst_gemm_choice *how, const cst_gemm_trial *t);
 cst_status cst_gemm_trial_verify(cst_gemm_trial *t);
 /* Is c[m,n] the result? No element may be NaN, and the corners and 252 elements in between must agree with a product
  * in double on the host. DEVICE ("wrong result ...", naming `who`, the product and an element) when not. */
-cst_status cst_gemm_trial_check(const cst_gemm_trial *t, const float *c, const char *who);
+cst_status cst_gemm_trial_check(cst_gemm_trial *t, const float *c, const char *who);
 
 #endif

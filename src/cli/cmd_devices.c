@@ -5,16 +5,29 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "device/quirks.h"
+
+static json_t *quirks_json(const cst_device_info *d)
+{
+    json_t *all = json_array();
+    for (const cst_quirk *q = cst_quirks; q->name; q++)
+        if (cst_quirk_applies(q, d))
+            json_array_append_new(all, json_pack("{s:s, s:s, s:s, s:s}", "name", q->name, "what", q->what, "does", q->does, "evidence", q->evidence));
+    return all;
+}
 
 json_t *cst_device_json(const cst_device_info *d)
 {
-    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:b, s:b, s:b, s:b}", "index", d->index,
+    json_t *j = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:I, s:b, s:b, s:b, s:b}", "index", d->index,
                      "platform", d->platform, "name", d->name, "vendor", d->vendor, "driver", d->driver, "version", d->version,
                      "opencl_c", d->c_version, "type", cst_device_type_name(d->type), "memory_bytes", (json_int_t)d->mem_bytes,
                      "max_alloc_bytes", (json_int_t)d->max_alloc, "local_bytes", (json_int_t)d->local_bytes, "cache_bytes",
                      (json_int_t)d->cache_bytes, "compute_units", (int)d->units, "clock_mhz", (int)d->clock_mhz, "max_group",
                      (json_int_t)d->max_group, "fp16", d->fp16, "fp64", d->fp64, "exact_divide", d->exact_divide, "unified_memory",
                      d->unified);
+    json_object_set_new(j, "quirks", quirks_json(d));
+    json_object_set_new(j, "short_kernels", json_boolean(d->quirks & CST_QUIRK_WATCHDOG));
+    return j;
 }
 
 cst_status cst_cmd_devices(const cst_args *a)
@@ -44,6 +57,9 @@ cst_status cst_cmd_devices(const cst_args *a)
             printf(" (largest buffer %s)", cst_bytes_text(buf, (double)d->max_alloc));
             printf(", %s local, %" PRIu32 " compute units, %" PRIu32 " MHz%s%s%s\n", cst_bytes_text(buf, (double)d->local_bytes), d->units,
                    d->clock_mhz, d->fp16 ? ", fp16" : "", d->fp64 ? ", fp64" : "", d->unified ? ", shares the host's memory" : "");
+            if (d->quirks & CST_QUIRK_WATCHDOG) printf("     kernels are kept short, because it kills long ones\n");
+            for (const cst_quirk *q = cst_quirks; q->name; q++)
+                if (cst_quirk_applies(q, d)) printf("     quirk %s: %s\n", q->name, q->what);
         }
         printf("* is the default; choose another with --device INDEX or part of a name\n");
     }

@@ -144,8 +144,10 @@ cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_nam
     a->text[CST_OPTION_DEVICE] = getenv("CASTOR_DEVICE");
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];
-        if (command & IN_OPERAND && !a->operand && strncmp(arg, "--", 2)) {
-            a->operand = arg;
+        if (command & IN_OPERAND && (!a->operand || command & IN_OPERANDS) && strncmp(arg, "--", 2)) {
+            if (a->operand_count == CST_OPERANDS_MOST) return cst_fail(CST_USAGE, "%s: at most %d files", arg, CST_OPERANDS_MOST);
+            if (!a->operand) a->operand = arg;
+            a->operands[a->operand_count++] = arg;
             continue;
         }
         if (strncmp(arg, "--", 2)) return cst_fail(CST_USAGE, "%s: options begin with -- (see castor %s --help)", arg, command_name);

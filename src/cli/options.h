@@ -37,19 +37,24 @@ typedef enum cst_option_kind {
 #define IN_REPLAY 131072u
 #define IN_PAGE 262144u
 #define IN_EVENTS 524288u
+#define IN_BENCH_DEVICE 1048576u
+#define IN_SUBMIT 4194304u
+#define IN_COMPARE 8388608u /* castor bench report */
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
 #define IN_EVAL 4096u
 #define IN_GENERATE 8192u
 #define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
-#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED) /* takes a FILE or DIR besides its options */
+#define IN_OPERANDS IN_COMPARE /* takes several FILEs */
+#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_OPERANDS) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
+#define IN_ROWS (IN_BENCH_DEVICE | IN_SUBMIT) /* measures a device's rows */
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
-#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
-#define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS)
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
+#define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS | IN_SUBMIT | IN_COMPARE)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
@@ -88,6 +93,12 @@ typedef enum cst_option_kind {
       "a JSON array of arrays of token ids: the batch (grads), or the text, one array after the other")                  \
     X(OUT, "out", TEXT, "PATH", 0, NULL, IN_TRAIN | IN_GRADS | IN_TUNE | IN_LEARN | IN_RECORD | IN_PAGE | IN_EVENTS,                  \
       "where results go: train and tokenizer train a folder, grads a safetensors file, tune and trace record JSON, trace html a page")       \
+    X(RESULT, "out", TEXT, "FILE", 0, NULL, IN_SUBMIT, "where the result goes (JSON)")                                             \
+    X(PAGES, "out", LIST, "FILE,...", 0, NULL, IN_COMPARE,                                                                        \
+      "files to write, by their ends: .html a page, .md Markdown, .csv a line a row and device, .svg a picture; default: text on stdout") \
+    X(FORMAT, "format", CHOICE, "markdown|csv|html|svg", 0, "markdown", IN_COMPARE, "what stdout gets when there is no --out")     \
+    X(RATIO, "ratio", CHOICE, "first|best", 0, "first", IN_COMPARE, "each figure over that of the first FILE, or over the best one") \
+    X(NAME, "name", TEXT, "NAME", 0, NULL, IN_SUBMIT, "what reports call the result, at most 63 bytes; default: device and platform") \
     X(LOGITS, "logits", TEXT, "FILE", 0, NULL, IN_GRADS, "write the logits [sequences, tokens, vocabulary] to this safetensors file too") \
     X(BATCH, "batch", INT, "N", 1, "8", IN_SHAPE | IN_EVAL, "sequences a micro-batch; eval: windows at once")                                              \
     X(SEQ, "seq", INT, "T", 2, NULL, IN_SHAPE, "tokens a sequence; default: 1024, or the model's limit")                           \
@@ -128,15 +139,19 @@ typedef enum cst_option_kind {
     X(SHAPE, "shape", TEXT, "m,n,k,NT", 0, NULL, IN_BENCH_GEMM,                                                                   \
       "this product only: rows and columns of C, length of the sums, N or T (transposed) for A and for B")                        \
     X(ONLY, "only", TEXT, "WORD", 0, NULL, IN_BENCH_OP, "only the operators with this in their name, and the triad")              \
+    X(QUICK, "quick", FLAG, NULL, 0, NULL, IN_ROWS, "few cases and samples: under half a minute on two cores")                    \
+    X(ROWS, "rows", LIST, "NAME,...", 0, NULL, IN_ROWS,                                                                           \
+      "these only, and the ceilings they are compared with: peak, triad, copy, gemm, fft, reduction, transpose, softmax, layer-norm, " \
+      "attention, transfer, overlap, launch, build, allocation; default: all")                                                    \
     X(REPEAT, "repeat", INT, "N", 1, "7", IN_MEASURE, "samples; their median counts")                                             \
     X(SECONDS, "seconds", INT, "N", 1, "240", IN_TUNE, "time for the search")                                                     \
     X(GEMM, "gemm", CHOICE, "auto|clblast|native", 0, "auto", IN_RUN | IN_MEASURE,                                                \
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
     X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
       "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
-    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                               \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
-    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_TUNE,                                                       \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
     X(TRACE, "trace", TEXT, "FILE", 0, NULL, IN_PLAN, "plan this trace (castor trace record), instead of --config")                \
     X(RATES, "rates", TEXT, "FILE", 0, NULL, IN_PLAN | IN_RECORD | IN_TRACED,                                                     \
@@ -159,10 +174,14 @@ typedef enum cst_option_id {
     CST_OPTION_COUNT
 } cst_option_id;
 
+#define CST_OPERANDS_MOST 32
+
 typedef struct cst_args {
     unsigned command;                     /* one IN_ bit */
     const char *command_name;
-    const char *operand;                  /* FILE or DIR; NULL: none */
+    const char *operand;                  /* FILE or DIR, the first of several; NULL: none */
+    const char *operands[CST_OPERANDS_MOST];
+    int operand_count;
     const char *text[CST_OPTION_COUNT];   /* value as given, or the default; NULL: none */
     unsigned char given[CST_OPTION_COUNT];
     char list[4096];                      /* joined values of LISTs and SIZES */
@@ -172,7 +191,7 @@ typedef struct cst_args {
 } cst_args;
 
 /* Parse argv[0..argc) as options of one command: --name VALUE, --name=VALUE, --flag; those in
- * IN_OPERAND take one word more, a file or - for standard input. USAGE names the option
+ * IN_OPERAND take one word more, a file or - for standard input, those in IN_OPERANDS several. USAGE names the option
  * and what is allowed. Values are borrowed from argv. */
 cst_status cst_args_parse(cst_args *a, unsigned command, const char *command_name, int argc, char **argv);
 

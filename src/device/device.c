@@ -8,10 +8,12 @@
 
 #include "base/log.h"
 #include "device/program.h"
+#include "device/quirks.h"
 
 void cst_device_prepare(void)
 {
-    setenv("POCL_AFFINITY", "1", 0); /* without it short kernels sometimes run at half speed */
+    for (const cst_quirk *q = cst_quirks; q->name; q++)
+        if (q->setting) setenv(q->setting, q->value, 0);
 }
 
 static void text_info(char *dst, size_t size, cl_device_id id, cl_device_info what)
@@ -36,6 +38,7 @@ static size_t least_sub_group(cl_device_id id)
     return least;
 }
 
+#define KERNEL_EXEC_TIMEOUT_NV 0x4005 /* of cl_nv_device_attribute_query: the GPU drives a display */
 #define SCALAR(id, what, var) clGetDeviceInfo(id, what, sizeof(var), &(var), NULL)
 
 static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
@@ -79,6 +82,10 @@ static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
         clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, n, ext, NULL);
     d->fp16 = ext && strstr(ext, "cl_khr_fp16") != NULL;
     d->sub_group = ext && strstr(ext, "cl_intel_required_subgroup_size") ? least_sub_group(id) : 0;
+    d->quirks = cst_quirk_flags(d);
+    cl_bool killed = CL_FALSE;
+    if (ext && strstr(ext, "cl_nv_device_attribute_query") && SCALAR(id, KERNEL_EXEC_TIMEOUT_NV, killed) == CL_SUCCESS && killed)
+        d->quirks |= CST_QUIRK_WATCHDOG;
     free(ext);
 }
 
@@ -115,7 +122,7 @@ cst_status cst_device_list(cst_device_info **list, size_t *n)
     return CST_OK;
 }
 
-static int contains(const char *text, const char *part)
+int cst_word_in(const char *text, const char *part)
 {
     size_t n = strlen(part);
     for (; *text; text++) {
@@ -126,20 +133,29 @@ static int contains(const char *text, const char *part)
     return 0;
 }
 
+/* A compute unit that did one multiplication and one addition a clock would be the slowest there is: GPUs have 8 to 128 lanes
+ * in one, of which large kernels keep a tenth busy at least. */
+#define LAUNCH_SECONDS 0.25
+
 static int rank(cl_device_type t)
 {
     return t & CL_DEVICE_TYPE_GPU ? 3 : t & CL_DEVICE_TYPE_ACCELERATOR ? 2 : t & CL_DEVICE_TYPE_CPU ? 1 : 0;
 }
 
+static int preference(const cst_device_info *d)
+{
+    return d->quirks & CST_QUIRK_REFUSED ? -1 : rank(d->type);
+}
+
 cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n, const char *spec)
 {
     if (!n)
-        return cst_fail(CST_NO_DEVICE, "no OpenCL device found; install a driver for your GPU, or pocl-opencl-icd for the CPU");
+        return cst_fail(CST_NO_DEVICE, "no OpenCL device found: castor devices --doctor tells why, and what to install");
     if (!spec || !*spec) {
         *pick = 0;
         for (size_t i = 1; i < n; i++) {
-            const cst_device_info *a = &list[i], *b = &list[*pick];
-            if (rank(a->type) > rank(b->type) || (rank(a->type) == rank(b->type) && a->mem_bytes > b->mem_bytes)) *pick = i;
+            int a = preference(&list[i]), b = preference(&list[*pick]);
+            if (a > b || (a == b && list[i].mem_bytes > list[*pick].mem_bytes)) *pick = i;
         }
         return CST_OK;
     }
@@ -152,7 +168,7 @@ cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n
         return cst_fail(CST_NO_DEVICE, "device %s: there are %zu, numbered from 0 (see `castor devices`)", spec, n);
     }
     for (size_t i = 0; i < n; i++)
-        if (contains(list[i].name, spec) || contains(list[i].platform, spec)) {
+        if (cst_word_in(list[i].name, spec) || cst_word_in(list[i].platform, spec)) {
             *pick = i;
             return CST_OK;
         }
@@ -173,10 +189,8 @@ static void shape_set(cst_device *dev)
 {
     const cst_device_info *d = &dev->info;
     dev->is_cpu = (d->type & CL_DEVICE_TYPE_CPU) != 0;
-    /* Mesa's llvmpipe spreads work-items over vector lanes, like a GPU, and ends the loops of a work-item,
-     * silently, once they have turned 65,535 times together: long rows must be shared. The tests ask for this
-     * shape on other CPUs too. */
-    int gpu_shape = !dev->is_cpu || contains(d->platform, "rusticl") || getenv("CASTOR_GPU_SHAPE");
+    /* The tests ask for a GPU's shape on CPUs too. */
+    int gpu_shape = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
     dev->vec = gpu_shape ? 4 : 16;
     dev->group = 1;
     if (gpu_shape)
@@ -200,8 +214,10 @@ cst_status cst_device_open(cst_device **out, const char *spec, int profile)
         goto out;
     }
     dev->info = list[pick];
+    CST_GO(cst_quirk_refusal(&dev->info), out);
     dev->profile = profile;
     shape_set(dev);
+    if (dev->info.quirks & CST_QUIRK_WATCHDOG) dev->launch_flops = LAUNCH_SECONDS * 2e6 * dev->info.clock_mhz * dev->info.units;
     cl_context_properties props[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)dev->info.platform_id, 0};
     dev->context = clCreateContext(props, 1, &dev->info.id, context_error, NULL, &err);
     CST_GO(cst_cl(err, "clCreateContext"), out);

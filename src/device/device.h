@@ -29,6 +29,7 @@ typedef struct cst_device_info {
     int exact_divide;        /* correctly rounded fp32 divide and square root */
     int unified;             /* device and host share their memory */
     size_t sub_group;        /* smallest sub-group, where the driver tells (Intel's), else 0 */
+    unsigned quirks;         /* CST_QUIRK_ flags, see quirks.h */
 } cst_device_info;
 
 /* A device in use: its context, its three in-order queues and the shape its kernels take. */
@@ -40,6 +41,7 @@ typedef struct cst_device {
     int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
     int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
     int registers;           /* numbers that a work-item keeps in registers at most */
+    double launch_flops;     /* most operations of one launch, so that it stays short; 0: any. See CST_QUIRK_WATCHDOG */
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
     void *gemm;              /* the gemm room's choices for this device, made when first asked for, ... */
     void (*gemm_free)(void *gemm); /* ... and what frees them */
@@ -47,7 +49,7 @@ typedef struct cst_device {
     struct cst_program_table *programs; /* built kernels, see program.h */
 } cst_device;
 
-/* Settings that runtimes read at their first call (POCL_AFFINITY=1). Call before any other function here,
+/* Settings that runtimes read at their first call (those of cst_quirks). Call before any other function here,
  * early in main; never overrides what the user has set. */
 void cst_device_prepare(void);
 
@@ -55,12 +57,13 @@ void cst_device_prepare(void);
  * it; *n may be 0, which is not an error. */
 cst_status cst_device_list(cst_device_info **list, size_t *n);
 
-/* Pick from a list. spec: NULL or "" = the GPU with most memory, else an accelerator, else a CPU; a number
- * = index; otherwise a part of the platform's or the device's name, upper or lower case. NO_DEVICE names
+/* Pick from a list. spec: NULL or "" = the GPU with most memory, else an accelerator, else a CPU, none that is refused
+ * (quirks.h) while there is another one; a number = index; otherwise a part of the platform's or the device's name, upper or lower case. NO_DEVICE names
  * what there is. */
 cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n, const char *spec);
 
-/* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. */
+/* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. UNSUPPORTED where a quirk
+ * refuses it. */
 cst_status cst_device_open(cst_device **out, const char *spec, int profile);
 /* A device that isn't there, with the shape that one described like this gets: enough for a manager that is planning,
  * nothing else. info NULL: a GPU with any amount of memory. */
@@ -68,6 +71,8 @@ cst_status cst_device_imagine(cst_device **out, const cst_device_info *info);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
 
+/* Is `part` in `text`, in upper or lower case? */
+int cst_word_in(const char *text, const char *part);
 /* "NVIDIA H200" as "nvidia-h200", behind what is in dst. */
 void cst_word_add(char *dst, size_t size, const char *name);
 /* Device and driver as a word for names of files: "nvidia-h200-580-159-04". */

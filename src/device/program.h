@@ -3,7 +3,7 @@
  * The disk cache lies in $CASTOR_CACHE_DIR, else $XDG_CACHE_HOME/castor, else ~/.cache/castor. A program's
  * file is keyed by its source, options, device, driver and platform; it is written under a temporary name
  * and renamed, and a damaged or refused one only costs a rebuild. Binaries are saved by
- * cst_program_save, after the kernels have run once, because PoCL compiles at the first launch.
+ * cst_program_save, after the kernels have run once (quirk compiles-at-launch).
  */
 #ifndef CST_DEVICE_PROGRAM_H
 #define CST_DEVICE_PROGRAM_H
@@ -22,7 +22,7 @@ typedef struct cst_kernel {
         unsigned char value[8];
     } bound[64];               /* what clSetKernelArg was last given for each index, see launch.c */
     uint64_t bound_at;         /* cst_device.released when that was */
-    uint64_t launches, time_ns; /* counted when the device keeps times */
+    uint64_t launches, time_ns, longest_ns; /* counted when the device keeps times; the longest launch */
 } cst_kernel;
 
 /* Kernel `name` of cl/<file>.cl, built with `options` ("-DBLOCK=64"; NULL: none) besides the ones every

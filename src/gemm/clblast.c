@@ -55,10 +55,6 @@ static cst_status piece(cst_mem *m, const cst_gemm_args *g, const cst_use *use, 
     return code ? failed(g, code) : CST_OK;
 }
 
-/* CLBlast adds up one long chain per element of C, whose rounding errors grow with its length (five times those
- * of PyTorch's product at k = 50,272): longer ones are cut into pieces that are added to C. */
-#define K_MOST 4096
-
 /* The device's settings, before its first product here. */
 static cst_status use_settings(cst_device *dev)
 {
@@ -74,7 +70,8 @@ cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *u
     cst_status st = CST_OK;
     pthread_mutex_lock(&lock);
     st = use_settings(cst_mem_device(m));
-    for (int64_t k0 = 0; k0 < g->k && st == CST_OK; k0 += K_MOST) st = piece(m, g, use, k0, g->k - k0 < K_MOST ? g->k - k0 : K_MOST);
+    for (int64_t k0 = 0; k0 < g->k && st == CST_OK; k0 += CST_CLBLAST_K)
+        st = piece(m, g, use, k0, g->k - k0 < CST_CLBLAST_K ? g->k - k0 : CST_CLBLAST_K);
     pthread_mutex_unlock(&lock);
     return st;
 }

@@ -24,6 +24,9 @@ typedef struct cst_packed {
 cst_packed *cst_packed_for(const cst_gemm_args *g);
 /* Pack B again if it has changed. `options`: build options of cl/gemm_cpu.cl for this product. */
 cst_status cst_packed_refresh(cst_mem *m, cst_packed *p, const cst_gemm_args *g, const char *options);
+/* CLBlast adds up one long chain per element of C, whose rounding errors grow with its length (five times those
+ * of PyTorch's product at k = 50,272): longer ones are cut into pieces that are added to C. */
+#define CST_CLBLAST_K 4096
 /* use[0..2] are A, B and C as acquired. f32 only. */
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use);
 /* What an engine without epilogues leaves to do (cl/gemm_epilogue.cl). */

@@ -1,6 +1,7 @@
 #include "gemm/gemm.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #include "gemm/engine.h"
 #include "memory/launch.h"
@@ -55,6 +56,28 @@ cst_status cst_gemm_epilogue(cst_mem *m, const cst_gemm_args *g)
     return cst_launch_run(&l, 1, &items, &group);
 }
 
+/* CLBlast's product and its epilogue in parts of rows of C that have at most dev->launch_flops each (of which it takes one
+ * piece of k at a time). The parts differ by one row at most, so that none of them is left for a kernel for small products,
+ * which adds up in another order. */
+static cst_status clblast_parts(cst_mem *m, const cst_gemm_args *args, const cst_use *use)
+{
+    double most = cst_mem_device(m)->launch_flops, k = args->k < CST_CLBLAST_K ? (double)args->k : CST_CLBLAST_K;
+    double flops = 2.0 * (double)args->m * (double)args->n * k;
+    int64_t parts = most > 0 && flops > most ? (int64_t)ceil(flops / most) : 1;
+    if (parts > args->m / 64) parts = args->m < 128 ? 1 : args->m / 64;
+    for (int64_t i = 0; i < parts; i++) {
+        cst_gemm_args g = *args;
+        int64_t from = args->m * i / parts;
+        g.m = args->m * (i + 1) / parts - from;
+        g.a_at += from * (g.trans_a ? 1 : g.lda);
+        g.c_at += from * g.ldc;
+        g.residual_at += from * g.ldr;
+        CST_TRY(cst_clblast_gemm(m, &g, use));
+        CST_TRY(cst_gemm_epilogue(m, &g));
+    }
+    return CST_OK;
+}
+
 cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *args, const cst_gemm_choice *how)
 {
     cst_gemm_args g = *args;
@@ -68,12 +91,7 @@ cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *args, const cst_gemm_ch
     cst_status st = CST_OK;
     g.batch = 1;
     for (int64_t i = 0; i < args->batch && st == CST_OK; i++) {
-        if (how->engine == CST_GEMM_NATIVE) {
-            st = cst_native_gemm(m, &g, how);
-        } else {
-            st = cst_clblast_gemm(m, &g, use);
-            if (st == CST_OK) st = cst_gemm_epilogue(m, &g);
-        }
+        st = how->engine == CST_GEMM_NATIVE ? cst_native_gemm(m, &g, how) : clblast_parts(m, &g, use);
         g.a_at += g.a_step, g.b_at += g.b_step, g.c_at += g.c_step, g.residual_at += g.residual_step;
     }
     cst_mem_release(m, use, n);

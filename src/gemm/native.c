@@ -1,7 +1,7 @@
 /* The native engine: see cl/gemm_cpu.cl. */
 #include <stdio.h>
-#include <string.h>
 
+#include "device/quirks.h"
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
@@ -31,8 +31,7 @@ static int type_code(const cst_tensor *t)
 static void build_options(char *s, size_t size, cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
     int strips = how->kind == CST_GEMM_STRIPS, a = type_code(g->a), b = type_code(g->b);
-    /* PoCL's compiler is clang and its devices are CPUs: there the builtin is a prefetch instruction */
-    int prefetch = strstr(cst_mem_device(mem)->info.platform, "Portable Computing Language") != NULL;
+    int prefetch = (cst_mem_device(mem)->info.quirks & CST_QUIRK_PREFETCH) != 0;
     snprintf(s, size, "-DTA=%d -DTB=%d -DTILE_TYPE=%d -DPANEL_TYPE=%d -DKC=%d -DCOUNT=%d -DPREFETCH=%d", g->trans_a, g->trans_b,
              strips ? b : a, strips ? a : b, how->kc, how->count, prefetch);
 }

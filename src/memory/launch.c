@@ -151,16 +151,52 @@ static cst_status bind_tensors(cst_launch *l)
     return CST_OK;
 }
 
+/* One call of clEnqueueNDRangeKernel; offset NULL: none. */
+static cst_status enqueue(cst_launch *l, int dims, const size_t *offset, const size_t *global, const size_t *group, cl_uint nwait,
+                          const cl_event *wait)
+{
+    cst_mem *m = l->m;
+    cl_event event = NULL;
+    cl_int err = CST_FAULT(CST_FAULT_KERNEL, CL_OUT_OF_RESOURCES,
+                           clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, offset, global, group, nwait,
+                                                  nwait ? wait : NULL, m->dev->profile ? &event : NULL));
+    CST_TRY(cst_cl(err, "clEnqueueNDRangeKernel"));
+    l->k->launches++;
+    if (!event) return CST_OK;
+    cst_status st = npending == 512 ? cst_launch_collect(m) : CST_OK;
+    pending[npending].event = event;
+    pending[npending++].k = l->k;
+    return st;
+}
+
+/* The same in parts of the third and second dimension that have at most dev->launch_flops each, if that can be. */
+static cst_status enqueue_parts(cst_launch *l, const size_t *global, const size_t *group, double flops, cl_uint nwait, const cl_event *wait)
+{
+    double each = flops / (double)(global[1] * global[2]), most = l->m->dev->launch_flops;
+    size_t step = most < 2 * each ? 1 : (size_t)(most / each), step1 = step < global[1] ? step : global[1], step2 = step / global[1];
+    if (!step2) step2 = 1;
+    for (size_t z = 0; z < global[2]; z += step2)
+        for (size_t y = 0; y < global[1]; y += step1) {
+            size_t offset[3] = {0, y, z};
+            size_t part[3] = {global[0], global[1] - y < step1 ? global[1] - y : step1, global[2] - z < step2 ? global[2] - z : step2};
+            CST_TRY(enqueue(l, 3, offset, part, group, nwait, wait));
+            nwait = 0;
+        }
+    return CST_OK;
+}
+
 cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const size_t *group)
 {
     cst_mem *m = l->m;
-    cl_event wait[32], event = NULL;
+    cl_event wait[32];
     cl_uint nwait = 0;
+    double flops = m->flops;
     if (l->st != CST_OK) return l->st;
     if (l->k && l->given != (l->k->args == 32 ? ~0u : (1u << l->k->args) - 1))
         for (int a = 0; a < l->k->args; a++)
             if (!(l->given & 1u << a)) return cst_fail(CST_STATE, "kernel %s: argument \"%s\" was not given", l->name, l->k->arg_name[a]);
     CST_TRY(cst_mem_acquire(m, l->name, l->use, l->uses, wait, &nwait));
+    m->flops = 0;
     cst_status st = CST_OK;
     int empty = 0;
     for (int i = 0; i < dims; i++) empty |= !global[i];
@@ -168,16 +204,8 @@ cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const s
         CST_GO(cst_cl(clEnqueueMarkerWithWaitList(m->dev->compute, nwait, wait, NULL), "clEnqueueMarkerWithWaitList"), out);
     if (l->k && !empty) {
         CST_GO(bind_tensors(l), out);
-        cl_int err = CST_FAULT(CST_FAULT_KERNEL, CL_OUT_OF_RESOURCES,
-                               clEnqueueNDRangeKernel(m->dev->compute, l->k->handle, (cl_uint)dims, NULL, global, group, nwait,
-                                                      nwait ? wait : NULL, m->dev->profile ? &event : NULL));
-        CST_GO(cst_cl(err, "clEnqueueNDRangeKernel"), out);
-        l->k->launches++;
-        if (event) {
-            if (npending == 512) CST_GO(cst_launch_collect(m), out);
-            pending[npending].event = event;
-            pending[npending++].k = l->k;
-        }
+        int whole = dims < 3 || !m->dev->launch_flops || flops <= m->dev->launch_flops;
+        CST_GO(whole ? enqueue(l, dims, NULL, global, group, nwait, wait) : enqueue_parts(l, global, group, flops, nwait, wait), out);
     }
 out:
     if (st != CST_OK && nwait) clWaitForEvents(nwait, wait); /* later operators count on that */
@@ -194,6 +222,7 @@ cst_status cst_launch_collect(cst_mem *m)
         clGetEventProfilingInfo(pending[i].event, CL_PROFILING_COMMAND_START, sizeof start, &start, NULL);
         clGetEventProfilingInfo(pending[i].event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
         pending[i].k->time_ns += end - start;
+        if (end - start > pending[i].k->longest_ns) pending[i].k->longest_ns = end - start;
         clReleaseEvent(pending[i].event);
     }
     npending = 0;

@@ -45,11 +45,13 @@ void cst_launch_int(cst_launch *l, const char *name, int64_t v);
 void cst_launch_uint(cst_launch *l, const char *name, uint32_t v);
 void cst_launch_ulong(cst_launch *l, const char *name, uint64_t v);
 void cst_launch_float(cst_launch *l, const char *name, float v);
-/* dims 1..3; group NULL: the runtime chooses. A global size of 0 in any dimension is a no-op. */
+/* dims 1..3; group NULL: the runtime chooses. A global size of 0 in any dimension is a no-op. With three dimensions and more
+ * work (cst_mem_work) than dev->launch_flops the launch is cut into parts of the third and second dimension, whose groups
+ * must be of size 1 there and add get_global_offset to get_group_id. */
 cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const size_t *group);
 
-/* Work-items of a group for kernels without groups of their own. One size for all lengths: PoCL compiles a kernel
- * anew for every size of its groups, and with NULL it would choose another one for each length. */
+/* Work-items of a group for kernels without groups of their own. One size for all lengths (quirk kernel-per-group-size: with
+ * NULL PoCL would choose another one for each length). */
 size_t cst_flat_group(const cst_device *dev);
 /* Smallest multiple of b that is >= a. */
 size_t cst_round_up(size_t a, size_t b);

@@ -60,7 +60,7 @@ cst_status cst_mem_create(cst_mem **out, cst_device *dev, uint64_t budget)
     m->dev = dev;
     m->stats.budget = budget;
     m->pinned_limit = UINT64_MAX;
-    /* At most 4 GiB a slab: CLBlast's kernels count elements in 32-bit integers. */
+    /* At most 4 GiB a slab: CLBlast's kernels count elements in 32-bit integers; quirk fill-8gib. */
     uint64_t slab = dev->info.max_alloc < 4 * GIB ? dev->info.max_alloc : 4 * GIB;
     cst_arena_init(&m->arena, dev->info.align > 256 ? dev->info.align : 256, slab);
     cst_arena_init(&m->host_arena, 4096, (size_t)1 << 62);
@@ -146,7 +146,7 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes)
         return cst_fail(CST_OVER_BUDGET, "%.1f MiB more than the %.1f MiB in use, with a budget of %.1f MiB",
                         (double)bytes / MIB, (double)m->stats.reserved / MIB, (double)m->stats.budget / MIB);
     uint64_t room = cst_host_available();
-    if (in_host_memory(m->dev) && room && bytes + 128 * MIB > room) /* PoCL would abort the process later */
+    if (in_host_memory(m->dev) && room && bytes + 128 * MIB > room) /* quirk memory-is-lazy */
         return cst_fail(CST_DEVICE, "the machine has %.1f MiB left, %.1f MiB are needed for \"%s\"; lower --device-mem",
                         (double)room / MIB, (double)bytes / MIB, m->dev->info.name);
     cl_mem b = CST_FAULT(CST_FAULT_CREATE, (err = CL_MEM_OBJECT_ALLOCATION_FAILURE, (cl_mem)NULL),
@@ -394,6 +394,7 @@ static uint64_t slab_bytes(const cst_mem *m, int i)
     return p->slab[i] + (p->slab[i] + more <= m->arena.max_slab ? more / m->arena.align * m->arena.align : 0);
 }
 
+/* Between iterations only: quirk release-waits. */
 void cst_mem_drop_slabs(cst_mem *m)
 {
     for (int i = 0; i < m->arena.slabs; i++) {
@@ -538,7 +539,7 @@ cst_status cst_mem_finish(cst_mem *m)
     cl_command_queue q[] = {m->dev->up, m->dev->compute, m->dev->down};
     cl_event end[3] = {NULL, NULL, NULL};
     cst_status st = CST_OK;
-    /* rusticl's clFinish returns early after a clFlush, which its other queues need: wait for events */
+    /* events: quirk finish-returns-early */
     for (int i = 0; i < 3 && st == CST_OK; i++) {
         cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueMarkerWithWaitList(q[i], 0, NULL, &end[i]));
         st = cst_cl(err, "clEnqueueMarkerWithWaitList");

@@ -126,16 +126,6 @@ static void load_rates(cst_mem *m)
     free(path);
 }
 
-/* A better plan. Where its slabs aren't those there are, all of them are made anew: nothing is running between two
- * iterations that have been measured. */
-static cst_status plan_again(cst_mem *m)
-{
-    CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
-    int fits = m->plan->slabs <= m->arena.slabs;
-    for (int i = 0; fits && i < m->plan->slabs; i++) fits = m->plan->slab[i] <= m->arena.slab[i].capacity;
-    return fits ? cst_host_room(m, m->plan->host_bytes) : cst_mem_other_slabs(m);
-}
-
 static void forget_marks(cst_mem *m)
 {
     cst_measure *x = &m->measure;
@@ -176,7 +166,7 @@ static cst_status collect(cst_mem *m)
     cst_measure_stop(m);
     m->measured = good || ++m->measure_tries == TRIES;
     if (!good) return CST_OK;
-    CST_TRY(plan_again(m));
+    CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
     if (m->plan->compute_seconds > WORTH_KEEPING) store_rates(m);
     cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
             1e3 * before, 1e3 * m->plan->compute_seconds);

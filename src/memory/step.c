@@ -287,6 +287,14 @@ static cst_status plan_after_recording(cst_mem *m)
     return st;
 }
 
+/* A new plan's slabs needn't be those there are, and those may be gone: then all of them are made anew. */
+static cst_status fit_slabs(cst_mem *m)
+{
+    int fits = m->plan->slabs <= m->arena.slabs;
+    for (int i = 0; fits && i < m->plan->slabs; i++) fits = m->plan->slab[i] <= m->arena.slab[i].capacity;
+    return fits ? cst_host_room(m, m->plan->host_bytes) : cst_mem_other_slabs(m);
+}
+
 cst_status cst_mem_step(cst_mem *m)
 {
     CST_TRY(cst_mem_step_end(m));
@@ -301,6 +309,7 @@ cst_status cst_mem_step(cst_mem *m)
     }
     CST_TRY(cst_measure_step(m));
     bind_all(m);
+    if (m->moved) CST_TRY(fit_slabs(m));
     if (m->moved) CST_TRY(restore(m));
     m->moved = 0;
     m->inside = m->on_plan = 1;

@@ -16,11 +16,10 @@ static cst_status check_span(const cst_tensor *t, size_t offset, size_t bytes)
 /* An event that says: everything on the compute queue up to now is done. */
 static cst_status compute_now(cst_mem *m, cl_event *e)
 {
-    /* A barrier, not a marker: with NVIDIA's driver a download that waits for a marker, or for a kernel, waits for all uploads
-     * issued before it as well. */
+    /* a barrier: quirk marker-waits */
     cl_int err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clEnqueueBarrierWithWaitList(m->dev->compute, 0, NULL, e));
     CST_TRY(cst_cl(err, "clEnqueueBarrierWithWaitList"));
-    /* rusticl's other queues would wait forever without */
+    /* quirk wait-needs-flush */
     err = CST_FAULT(CST_FAULT_MARKER, CL_OUT_OF_RESOURCES, clFlush(m->dev->compute));
     if (err == CL_SUCCESS) return CST_OK;
     clReleaseEvent(*e);

@@ -63,6 +63,11 @@ void cst_model_free(cst_model *M)
     free(M);
 }
 
+cst_status cst_model_settled(const cst_model *M)
+{
+    return M->behind ? cst_fail(CST_STATE, "the weights' last update is still to come (cst_optim_settle)") : CST_OK;
+}
+
 #define PIECE ((int64_t)1 << 20) /* values made at once */
 
 /* n values of parameter `id` from `first` on. */

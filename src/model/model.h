@@ -27,6 +27,7 @@ typedef struct cst_model {
     cst_tensor **w;        /* [params] values, placed at creation */
     cst_tensor **g;        /* [params] gradients, placed at creation; NULL of a frozen parameter; g NULL for evaluation only */
     int backward_from;     /* first layer that backward reaches: below it everything is frozen */
+    int behind;            /* updates of w that are still to come (optim/optim.h): until then nothing may read w */
 } cst_model;
 
 /* What one pass over a batch is given. All tensors i32, made by cst_batch_create. */
@@ -60,8 +61,10 @@ typedef struct cst_pass {
     int recompute;         /* this many layers, from the first on, keep their input only and are computed again in backward */
     float scale;           /* gradients are those of scale * sum of the losses at all targets */
     int accumulate;        /* add to M->g; 0: overwrite it, whatever it holds */
-    /* Called when no more will be added to the gradients of a layer's parameters (-1: those outside of the layers) in this
-     * pass, while they are likely to be on the device; NULL: nothing. */
+    /* Called just before the first use of a layer's parameters (-1: those outside of the layers) in this pass; NULL: nothing. */
+    cst_status (*before)(void *user, int layer);
+    /* Called when no more will be added to their gradients in this pass, while they are likely to be on the device; NULL:
+     * nothing. */
     cst_status (*complete)(void *user, int layer);
     void *user;
     cst_kv *kv;            /* forward only: the batch's tokens follow those in it, and are added; or NULL */
@@ -71,6 +74,8 @@ typedef struct cst_pass {
  * (NULL: none, see freeze.h). c must have passed cst_config_check; it is copied. */
 cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads, const unsigned char *frozen);
 void cst_model_free(cst_model *M);
+/* STATE while M->behind. */
+cst_status cst_model_settled(const cst_model *M);
 /* Random start by the configuration's init_std: a pure function of the seed, made on the host. */
 cst_status cst_model_init(cst_model *M, uint64_t seed);
 
@@ -84,7 +89,8 @@ cst_status cst_batch_set(cst_batch *b, const int32_t *ids, const int32_t *length
 /* The same, but only tokens with counts[rows * seq] not 0 are targets; NULL: all. */
 cst_status cst_batch_set_counted(cst_batch *b, const int32_t *ids, const int32_t *length, const unsigned char *counts, int64_t vocab);
 
-/* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. */
+/* loss[rows * seq] gets the loss at every position (0 where there is no target). Forward only. This and all that follow:
+ * STATE while M->behind, unless a pass's `before` brings the weights up to date. */
 cst_status cst_model_evaluate(cst_model *M, const cst_batch *b, cst_tensor *loss);
 /* The same, and gradients go to M->g as p->accumulate says. */
 cst_status cst_model_train(cst_model *M, const cst_batch *b, const cst_pass *p, cst_tensor *loss);

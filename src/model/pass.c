@@ -66,6 +66,8 @@ static cst_status forward(cst_model *M, ends *s, cst_layer *layers, const cst_ba
 {
     cst_tensor *x = NULL, *y = NULL;
     cst_status st;
+    if (!p->before) CST_TRY(cst_model_settled(M));
+    else CST_TRY(p->before(p->user, -1));
     CST_GO(embed_forward(M, s, &x, b, p->kv), fail);
     if (!layers || !cst_model_g(M, CST_ROLE_PROJECT_IN, 0)) {
         cst_tensor_free(s->e);
@@ -73,6 +75,7 @@ static cst_status forward(cst_model *M, ends *s, cst_layer *layers, const cst_ba
     }
     for (int l = 0; l < M->config.num_hidden_layers; l++) {
         int keep = layers && l >= M->backward_from;
+        if (p->before) CST_GO(p->before(p->user, l), fail);
         cst_layer own = {0}, *a = keep ? &layers[l] : &own;
         a->x = x;
         x = NULL;

@@ -255,6 +255,7 @@ out:
 cst_status cst_weights_save(cst_model *M, cst_tensor *const *tensor, const char *path, const char *scalar_name, float scalar)
 {
     cst_safetensors_writer *w;
+    if (tensor == M->w) CST_TRY(cst_model_settled(M));
     CST_TRY(write_file(&w, M, tensor, 0, M->params, path, scalar_name, scalar));
     return cst_safetensors_writer_commit(w);
 }
@@ -339,6 +340,7 @@ out:
 cst_status cst_weights_save_folder(cst_model *M, const char *dir, uint64_t shard_bytes)
 {
     int shards = 0;
+    CST_TRY(cst_model_settled(M));
     for (int first = 0; first < M->params; shards++) first = shard_end(M, first, shard_bytes);
     if (shards > 1) return save_shards(M, dir, shard_bytes, shards);
     char *path = cst_path_join(dir, SINGLE);

@@ -27,11 +27,11 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at,
                      const cst_tensor *norm, const cst_adamw_step *s)
 {
     cst_launch l;
-    factors f = get_factors(s);
+    factors f = s ? get_factors(s) : (factors){0};
     const cst_device *dev = cst_mem_device(m);
     size_t n = (size_t)cst_tensor_count(m1), vec = (size_t)dev->vec;
     size_t group = cst_flat_group(dev);
-    size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
+    size_t items = s ? cst_round_up(cst_round_up(n, vec) / vec, group) : 0;
     CST_TRY(cst_expect("adamw", w, CST_F32, w->rank, 0, 0));
     CST_TRY(cst_expect("adamw", g, CST_F32, w->rank, w->dim[0], w->dim[1]));
     CST_TRY(cst_expect("adamw", m1, CST_F32, m1->rank, 0, 0));

@@ -24,8 +24,9 @@ typedef struct cst_adamw_step {
 
 /* One step of a tensor, or of a piece of it. w: f32, changed in place; g: f32 of the same shape, read; m1, m2: f32 of one
  * size, changed in place: the moments of w's elements from `at` on; norm: [4] f32, what cst_grad_norm_finish wrote: g is
- * multiplied by its coefficient, and when it says that a gradient isn't finite nothing changes. Moves 28 bytes an element
- * of m1, 13 FLOPs. USAGE on other shapes. */
+ * multiplied by its coefficient, and when it says that a gradient isn't finite nothing changes. s NULL: nothing changes
+ * either, but the tensors are acquired as for a step, so that iterations with and without one are the same to the manager.
+ * Moves 28 bytes an element of m1, 13 FLOPs. USAGE on other shapes. */
 cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at, cst_tensor *m1, cst_tensor *m2,
                      const cst_tensor *norm, const cst_adamw_step *s);
 

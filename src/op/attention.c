@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "device/quirks.h"
 #include "memory/launch.h"
 
 #define MAX_HD 128
@@ -37,9 +38,8 @@ static void build_options(shape *s, const cst_device *dev)
 {
     char groups[32] = "";
     if (s->tx > 1) snprintf(groups, sizeof groups, " -DTILE=%d -DSUB_GROUP=%d", s->own, (int)dev->info.sub_group);
-    /* Work-groups on a CPU serve the tests; optimising that code costs PoCL 20 seconds a head size. */
     snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s%s", (int)s->hd, s->tx, s->ty, groups,
-             dev->is_cpu && dev->group > 1 ? " -cl-opt-disable" : "");
+             dev->group > 1 && dev->info.quirks & CST_QUIRK_SLOW_GROUPS ? " -cl-opt-disable" : "");
 }
 
 static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cst_tensor *q, int64_t batch, int64_t seq,

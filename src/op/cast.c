@@ -11,7 +11,7 @@ cst_status cst_cast(cst_mem *m, cst_tensor *dst, const cst_tensor *src)
     char options[32];
     const cst_device *dev = cst_mem_device(m);
     size_t n = (size_t)cst_tensor_count(src), vec = (size_t)dev->vec;
-    /* one size for all tensors: PoCL compiles a kernel anew for every size of its groups */
+    /* one size for all tensors (quirk kernel-per-group-size) */
     size_t group = cst_flat_group(dev);
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     /* cl/cast.cl counts f32, f16, bf16 from 0, as cst_type does */

@@ -16,6 +16,7 @@ typedef struct piece {
     int param;
     int64_t first;                /* element of the parameter */
     cst_tensor *m[2];
+    int behind;                   /* its update is still to come */
 } piece;
 
 struct cst_optim {
@@ -23,6 +24,7 @@ struct cst_optim {
     cst_optim_options opt;
     piece *list;                  /* state on the device, by parameter; none of frozen ones */
     int pieces;
+    cst_adamw_step step;          /* the last one, but for weight_decay */
     cst_host_optim *host;         /* the rest's state, or NULL */
     unsigned char *on_host;       /* [params] */
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
@@ -49,7 +51,7 @@ static cst_status make_moments(cst_optim *o)
             const cst_param *p = &M->param[i];
             int64_t count = p->count - first < PIECE ? p->count - first : PIECE;
             piece *x = &o->list[o->pieces++];
-            *x = (piece){i, first, {NULL, NULL}};
+            *x = (piece){i, first, {NULL, NULL}, 0};
             for (int k = 0; k < 2; k++) {
                 CST_TRY(cst_tensor_create(&x->m[k], M->mem, CST_OPTIM, CST_F32, 1, &count, "moment %d of %.70s", k + 1, p->name));
                 CST_TRY(cst_tensor_place(x->m[k]));
@@ -118,11 +120,19 @@ void cst_optim_free(cst_optim *o)
     free(o);
 }
 
+static void set_behind(cst_optim *o, int behind)
+{
+    for (int i = 0; i < o->pieces; i++) o->list[i].behind = behind;
+    o->model->behind = behind ? o->pieces : 0;
+}
+
 cst_status cst_optim_start(cst_optim *o)
 {
-    if (o->opt.host_share > 0) CST_TRY(cst_host_optim_create(&o->host, o->model, o->on_host));
+    cst_model *M = o->model;
+    if (o->opt.host_share > 0) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host));
     for (int i = 0; i < o->pieces; i++)
-        for (int k = 0; k < 2; k++) CST_TRY(cst_fill(o->model->mem, o->list[i].m[k], 0));
+        for (int k = 0; k < 2; k++) CST_TRY(cst_fill(M->mem, o->list[i].m[k], 0));
+    set_behind(o, 0);
     return CST_OK;
 }
 
@@ -138,6 +148,7 @@ static int64_t common(const piece *x, int param, int64_t first, int64_t count, i
 
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count)
 {
+    CST_TRY(cst_optim_settle(o));
     if (o->on_host[param]) memcpy(dst, cst_host_optim_moment(o->host, which, param) + first, count * sizeof *dst);
     for (int i = 0; i < o->pieces; i++) {
         int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
@@ -148,6 +159,7 @@ cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, floa
 
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count)
 {
+    CST_TRY(cst_optim_settle(o));
     if (o->on_host[param]) memcpy(cst_host_optim_moment(o->host, which, param) + first, src, count * sizeof *src);
     for (int i = 0; i < o->pieces; i++) {
         int64_t at, from, n = common(&o->list[i], param, (int64_t)first, (int64_t)count, &at, &from);
@@ -160,8 +172,9 @@ static cst_status sum_squares(cst_optim *o, int param)
 {
     cst_model *M = o->model;
     if (!M->g[param] || o->summed[param]) return CST_OK;
+    CST_TRY(cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]));
     o->summed[param] = 1;
-    return cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]);
+    return CST_OK;
 }
 
 cst_status cst_optim_complete(void *optim, int layer)
@@ -180,25 +193,46 @@ static cst_status compute_norm(cst_optim *o)
     return cst_grad_norm_finish(M->mem, o->norm, o->partial, o->partials, (float)o->opt.clip);
 }
 
-static cst_status update(cst_optim *o, double lr, int64_t t)
+static cst_status update(cst_optim *o, piece *x)
 {
     cst_model *M = o->model;
-    cst_adamw_step s = {.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
-                        .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
-    CST_TRY(compute_norm(o));
-    for (int i = 0; i < o->pieces; i++) {
-        const piece *x = &o->list[i];
-        s.weight_decay = M->param[x->param].decay ? o->opt.weight_decay : 0;
-        CST_TRY(cst_adamw(M->mem, M->w[x->param], M->g[x->param], x->first, x->m[0], x->m[1], o->norm, &s));
-    }
-    if (!o->host || cst_mem_planning(M->mem)) return CST_OK;
+    cst_adamw_step s = o->step;
+    s.weight_decay = M->param[x->param].decay ? o->opt.weight_decay : 0;
+    CST_TRY(cst_adamw(M->mem, M->w[x->param], M->g[x->param], x->first, x->m[0], x->m[1], o->norm, x->behind ? &s : NULL));
+    M->behind -= x->behind;
+    x->behind = 0;
+    return CST_OK;
+}
+
+cst_status cst_optim_before(void *optim, int layer)
+{
+    cst_optim *o = optim;
+    for (int i = 0; i < o->pieces; i++)
+        if (o->model->param[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
+    return CST_OK;
+}
+
+cst_status cst_optim_settle(cst_optim *o)
+{
+    for (int i = 0; i < o->pieces; i++)
+        if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
+    return CST_OK;
+}
+
+static cst_status update_on_host(cst_optim *o)
+{
     float result[4] = {0, 0, 0, 0};
+    if (!o->host) return CST_OK;
     CST_TRY(cst_tensor_read(o->norm, 0, result, sizeof result));
-    return result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, result[1], &s, o->opt.weight_decay);
+    return result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, result[1], &o->step, o->opt.weight_decay);
 }
 
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
 {
-    CST_TRY(update(o, lr, t));
+    CST_TRY(compute_norm(o));
+    o->step = (cst_adamw_step){.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
+                               .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
+    CST_TRY(update_on_host(o));
+    set_behind(o, 1);
     return cst_mem_step_end(o->model->mem);
 }

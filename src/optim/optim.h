@@ -6,6 +6,11 @@
  * are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
  * divides exactly. The norm is always computed on the device, over all gradients, in the same order. A frozen parameter (no
  * gradient in M->g) has no state and no part in the norm, and keeps its bits.
+ *
+ * When a weight is updated: an update's scalars are known at a step's end, with the norm, but a parameter's state on the device is
+ * brought up to date just before the parameter's first use in the next step (cst_optim_before), so that moments which
+ * don't fit the device travel while a forward pass is computed. Until then M->behind counts what is still to come, and
+ * whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
  */
 #ifndef CST_OPTIM_OPTIM_H
 #define CST_OPTIM_OPTIM_H
@@ -24,18 +29,24 @@ typedef struct cst_optim cst_optim;
  * cst_optim_start does that. M must outlive *out. */
 cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_options *o);
 void cst_optim_free(cst_optim *o);
-/* Zero the moments and, on the host, take the master weights from the device. Call once, after the plan is
- * committed and the weights are set. */
+/* Zero the moments and, on the host, take the master weights from the device; no update is to come. Call after the
+ * plan is committed and the weights are set. */
 cst_status cst_optim_start(cst_optim *o);
+/* cst_pass.before, with the optimizer as user: what the step before left to do for the layer's parameters. For the first
+ * micro-batch of every step, so that all iterations are the same: where nothing is to come, the same tensors are
+ * acquired and nothing changes. What failed may be called again. */
+cst_status cst_optim_before(void *optim, int layer);
+/* Do all that is still to come, outside of iterations. */
+cst_status cst_optim_settle(cst_optim *o);
 /* cst_pass.complete, with the optimizer as user: of gradients that are complete the sums of squares are taken at once,
  * instead of bringing them again in cst_optim_step. For the last micro-batch of a step. */
 cst_status cst_optim_complete(void *optim, int layer);
-/* One update with M's gradients, which ends the manager's iteration. t counts from 1 (bias correction). Does nothing when a gradient isn't
- * finite. Gradients are left as they are. With state on the host it waits for the norm, then works through
- * the parameters; else it returns at once. */
+/* One update with M's gradients, see above, which ends the manager's iteration. t counts from 1 (bias correction). Does nothing
+ * when a gradient isn't finite. Gradients are left as they are. With state on the host it waits for the norm, then works
+ * through the parameters, whose update is done then; else it returns at once. */
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);
 /* Elements [first, first + count) of parameter `param`'s first (which 0) or second (1) moment, to or from host memory;
- * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. */
+ * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. Both settle first. */
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count);
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count);
 /* [4] f32 on the device: norm before clipping, coefficient, 1 when all gradients were finite, unused. */

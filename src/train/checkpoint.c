@@ -142,6 +142,7 @@ static cst_status save_state(const cst_session *s, const cst_checkpoint *c, cons
 static cst_status save_all(cst_session *s, const cst_checkpoint *c, const char *dir, cst_save_model save, void *user)
 {
     uint64_t weights = 0, moments = 0;
+    CST_TRY(cst_session_settle(s));
     CST_TRY(save(s, dir, user));
     CST_TRY(hash_weights(&weights, s->model));
     CST_TRY(save_moments(&moments, s, dir));
@@ -164,6 +165,7 @@ cst_status cst_checkpoint_save(cst_session *s, const char *out_dir, const cst_ch
 cst_status cst_checkpoint_save_best(cst_session *s, const char *out_dir, cst_save_model save, void *user)
 {
     char *temp;
+    CST_TRY(cst_session_settle(s));
     CST_TRY(cst_outdir_room(out_dir, cst_checkpoint_bytes(s, 1)));
     CST_TRY(cst_outdir_begin(&temp, out_dir, "best"));
     cst_status st = save(s, temp, user);

@@ -64,6 +64,7 @@ cst_status cst_train_not_finite(cst_session *s, const cst_train_options *o, int6
         st = cst_fail(CST_NO_MEMORY, "step %lld: the loss is not a finite number", (long long)step);
         goto out;
     }
+    CST_GO(cst_session_settle(s), out);
     CST_GO(name_first(s, s->model->w, "weight", step, chunk), out);
     CST_GO(same_gradients(s, o, step, ids), out);
     CST_GO(name_first(s, s->model->g, "the gradient of", step, chunk), out);

@@ -305,15 +305,23 @@ cst_status cst_session_micro(cst_session *s, uint64_t index)
     float scale = targets ? (float)(1.0 / (double)targets) : 0;
     cst_pass p = {.dropout = (float)s->o.dropout, .seed = s->o.seed, .step = (uint32_t)index, .recompute = s->recompute, .scale = scale,
                   .accumulate = s->micros > 0};
-    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete, p.user = s->optim;
+    p.user = s->optim;
+    if (s->optim && !s->micros) p.before = cst_optim_before;
+    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
     CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));
     return !s->optim && s->micros == s->o.accum ? keep_gradients(s) : CST_OK;
 }
 
+cst_status cst_session_settle(cst_session *s)
+{
+    return s->optim ? cst_optim_settle(s->optim) : CST_OK;
+}
+
 cst_status cst_session_evaluate(cst_session *s)
 {
+    CST_TRY(cst_session_settle(s));
     if (s->o.forward_only) CST_TRY(cst_mem_step(s->mem)); /* else it is between two steps */
     CST_TRY(cst_model_evaluate(s->model, s->batch, s->loss));
     return s->o.forward_only ? cst_mem_step_end(s->mem) : CST_OK;

@@ -86,6 +86,9 @@ cst_status cst_session_trace(cst_trace **out, const cst_session_options *o);
  * add to them. index counts all micro-batches since the run's first. */
 cst_status cst_session_begin(cst_session *s);
 cst_status cst_session_micro(cst_session *s, uint64_t index);
+/* Weights and moments as they are after the last cst_optim_step: its update is left to the next step's forward pass. Before
+ * anything but a step's parts reads M->w (cst_session_evaluate, cst_evaluate, cst_train and checkpoints do it themselves). */
+cst_status cst_session_settle(cst_session *s);
 /* Losses of the batch set in s->batch to s->loss. */
 cst_status cst_session_evaluate(cst_session *s);
 

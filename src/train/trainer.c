@@ -237,6 +237,7 @@ cst_status cst_train(cst_train_result *result, cst_session *s, const cst_train_o
         CST_GO(between(&r, t + 1, p, stopped), out);
     }
     for (int64_t i = 0; i < 2; i++) CST_GO(finish_step(&r, &ring[(last + i) % 2]), out);
+    CST_GO(cst_session_settle(s), out);
     if (stopped && result->steps < last)
         st = cst_fail(CST_INTERRUPTED, "stopped after step %lld of %lld", (long long)result->steps, (long long)o->steps);
 out:
