@@ -58,9 +58,9 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
         return cst_fail(CST_UNSUPPORTED, "%s: head size %" PRId64 "; up to %d is what this operator takes", op, s->hd,
                         MAX_HD);
     s->own = rows_owned(dev, batch, seq, heads);
-    if (dev->group > 1) {
-        int tx = s->hd <= 64 ? 8 : 16, ty = 16, own = dev->registers < 255 ? 32 : 64; /* so that an item's results stay in its registers */
-        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = own;
+    if (dev->group > 1) { /* so that an item's results stay in its registers, and what it loads: single floats take more */
+        int few = dev->registers < 255, tx = s->hd <= (few && s->hd % 4 ? 32 : 64) ? 8 : 16, ty = 16;
+        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = few ? 32 : 64;
     }
     build_options(s, dev);
     s->group[0] = (size_t)(s->tx * s->ty);

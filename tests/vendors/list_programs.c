@@ -7,7 +7,7 @@
  * device isn't there: a GPU, or a CPU, with these limits. models: also plan training steps of models, and fail when they
  * launch what isn't listed.
  *
- * Nothing of that is kept by hand: the operators themselves are called, on a manager that is planning, with every
+ * It isn't kept by hand: the operators themselves are called, on a manager that is planning, with every
  * option that they know, and their calls of cst_launch_begin and cst_launch_run come here first (ld's --wrap).
  */
 #include <stdio.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "device/quirks.h"
 #include "device/source.h"
 #include "gemm/choice.h"
 #include "gemm/packed.h"
@@ -200,6 +201,30 @@ static void products(void)
             }
 }
 
+/* One kernel that needs a device to get as far as its launch. */
+static void here_only(const char *file, const char *kernel, const char *options, size_t items)
+{
+    const size_t group = items;
+    cst_launch l;
+    cst_launch_begin(&l, mem, file, kernel, options);
+    ok(cst_launch_run(&l, 1, &group, &group), kernel);
+}
+
+/* The search for periods, and what castor bench device measures with. check.sh tells when a kernel is missing here. */
+static void searches_and_rulers(void)
+{
+    static const char *const period[] = {"period_view", "period_power", "period_real"}, *const flat[] = {"copy", "triad"},
+                      *const rows[] = {"sum", "transpose", "softmax"};
+    static const char *const cpu[] = {"-DWIDTH=16 -DCHAINS=8 -DFUSED=1", "-DWIDTH=8 -DCHAINS=12 -DFUSED=1", "-DWIDTH=16 -DCHAINS=8 -DFUSED=0"},
+                      *const gpu[] = {"-DWIDTH=4 -DCHAINS=4 -DFUSED=1", "-DWIDTH=1 -DCHAINS=8 -DFUSED=1", "-DWIDTH=4 -DCHAINS=4 -DFUSED=0"};
+    size_t group = (size_t)dev->group;
+    for (int i = 0; i < 3; i++) here_only("period", period[i], NULL, cst_flat_group(dev));
+    for (int i = 0; i < 2; i++) here_only("bench_memory", flat[i], NULL, cst_flat_group(dev));
+    for (int i = 0; i < 3; i++) here_only("bench_memory", rows[i], NULL, group);
+    here_only("bench_launch", "count_launch", NULL, 1);
+    for (int i = 0; i < 3; i++) here_only("bench_peak", "peak", dev->group == 1 ? cpu[i] : gpu[i], group);
+}
+
 /* What a training step of published models, and of one with the other choices, launches on an imagined GPU must be listed. */
 static void models(void)
 {
@@ -295,6 +320,7 @@ int main(int argc, char **argv)
     tables();
     arrays();
     products();
+    searches_and_rulers();
     ok(cst_mem_free(mem), "memory");
     if (with_models) models();
     ok(cst_make_dirs(argv[1]), argv[1]);
