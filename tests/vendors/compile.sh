@@ -67,9 +67,20 @@ amd() {
 
 nvidia() {
     machine="-target nvptx64-nvidia-nvcl -Xclang -target-cpu -Xclang $arch"
+    # the one builtin that libclc lacks; NVIDIA's driver passes it in these registers
+    cat >>"$src" <<'C'
+size_t __attribute__((overloadable)) get_global_offset(uint d)
+{
+    uint n;
+    if (d == 0) __asm__("mov.u32 %0, %%envreg3;" : "=r"(n));
+    else if (d == 1) __asm__("mov.u32 %0, %%envreg4;" : "=r"(n));
+    else __asm__("mov.u32 %0, %%envreg5;" : "=r"(n));
+    return n;
+}
+C
     opencl "$LIBCLC" || return 1
     if [ -n "$PTXAS" ]; then # without it registers and local memory are the driver's secret
-        "$PTXAS" -arch="$arch" -v "$out" -o "$out.cubin" >"$out.info" 2>&1 || { cat "$out.info"; return 1; }
+        "$PTXAS" -arch="$arch" -v "$out" -o "$out.cubin" >"$out.info" 2>&1 || { cat "$out.info" >&2; return 1; }
         rm -f "$out.cubin"
     else
         : >"$out.info"
