@@ -28,6 +28,7 @@ static const char style[] =
     ".b div span:first-child{color:var(--soft);overflow-wrap:anywhere}.b div span:last-child{white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".bar{display:block;height:.45rem;min-width:2px;border-radius:.2rem;background:var(--d);margin-top:.1rem}.r{color:var(--soft)}\n"
     /* rooflines */
+    "figure.wide figcaption b{flex:1 0 100%}.roofs{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}\n"
     ".plot.roofline{height:16rem;margin:1.4rem 0 2.6rem 4.2rem}.roof{stroke:var(--ink);stroke-width:1.6}\n"
     ".plot.roofline .dot{stroke-width:9}.keys{margin:0 0 .5rem;display:flex;flex-wrap:wrap;gap:.1rem .9rem}\n"
     ".key.k::before{height:.65em;width:.65em;border-radius:50%;vertical-align:-.02em;background:var(--k)}.key.roofkey::before{background:var(--ink);height:.15em}\n"
@@ -155,6 +156,8 @@ static void write_title(FILE *f, const cst_row *r)
 {
     char text[48];
     fputs(" title=\"", f);
+    cst_html_text(f, r->what);
+    fputs(": ", f);
     if (r->seconds > 0) fprintf(f, "a call %s ms, spread %.1f %%; ", cst_compare_value_text(text, 1e3 * r->seconds), 100 * r->spread);
     if (r->ceiling > 0) {
         fprintf(f, "ceiling %s %s: ", cst_compare_value_text(text, r->ceiling), r->unit);
@@ -271,8 +274,8 @@ void cst_compare_page(FILE *f, const cst_compare *c)
     fputs("<div class=\"cards\">\n", f);
     for (int i = 0; i < c->results; i++) write_card(f, c, i);
     fputs("</div>\n<h2>In short</h2>\n<div class=\"bars\">\n", f);
-    write_bars(f, c, "Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, tokens");
-    write_bars(f, c, "Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, tokens");
+    write_bars(f, c, "Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, speed");
+    write_bars(f, c, "Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, speed");
     write_bars(f, c, "Best matrix product", "gemm", NULL);
     write_bars(f, c, "Multiply-adds", "peak", NULL);
     write_bars(f, c, "Memory: triad", "triad", NULL);

@@ -20,8 +20,8 @@ static const char style[] =
 static const struct {
     const char *title, *row, *what;
 } groups[] = {
-    {"Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, tokens"},
-    {"Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, tokens"},
+    {"Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, speed"},
+    {"Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, speed"},
     {"Best matrix product, fp32", "gemm", NULL},
     {"Memory: triad", "triad", NULL},
 };

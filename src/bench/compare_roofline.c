@@ -139,7 +139,7 @@ static void write_points(FILE *f, const cst_result *r, const axis *a, int *seen)
         int kind = kind_of(&r->row[k]);
         if (kind == KINDS || !cst_compare_point(&r->row[k], &x, &y)) continue;
         seen[kind] = 1;
-        fprintf(f, "<path class=\"dot k%d\" d=\"M%.1f %.1fh0\"><title>%s ", kind, WIDTH * x_of(x), HEIGHT * (1 - y_of(a, y)), r->row[k].row);
+        fprintf(f, "<path class=\"dot\" style=\"stroke:var(--k%d)\" d=\"M%.1f %.1fh0\"><title>%s ", kind, WIDTH * x_of(x), HEIGHT * (1 - y_of(a, y)), r->row[k].row);
         cst_html_text(f, r->row[k].what);
         fprintf(f, ": %s GFLOP/s, ", cst_compare_value_text(text, y));
         fprintf(f, "%s FLOP a byte</title></path>\n", cst_compare_value_text(text, x));

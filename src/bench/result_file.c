@@ -62,7 +62,7 @@ static const member environment_members[] = {
     MAY("loader", TEXT),
 };
 static const member row_members[] = {
-    MUST("row", ROW), MUST("case", TEXT, .least = 63), MUST("unit", WORD, .words = "GFLOP/s|GB/s|us|ms|MiB|percent"), MUST("value", NUMBER), MUST("spread", NUMBER),
+    MUST("row", ROW), MUST("case", TEXT, .least = 63), MUST("unit", WORD, .words = "GFLOP/s|GB/s|us|ms|MiB|%"), MUST("value", NUMBER), MUST("spread", NUMBER),
     MUST("seconds", NUMBER), MAY("less", TRUTH), MAY("ceiling", NUMBER), MAY("ceiling_of", TEXT), MAY("error", NUMBER), MAY("limit", NUMBER),
 };
 static const member missing_row_members[] = {MUST("row", ROW), MUST("case", TEXT, .least = 63), MUST("missing", TEXT, .least = 159)};

@@ -44,11 +44,11 @@ static const struct {
     {cst_rows_softmax, NEEDS(TRIAD)},
     {cst_rows_layer_norm, NEEDS(TRIAD)},
     {cst_rows_attention, NEEDS(PEAK)},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
+    {cst_rows_transfer, 0},
+    {cst_rows_overlap, 0},
+    {cst_rows_launch, 0},
+    {cst_rows_build, 0},
+    {cst_rows_allocation, 0},
 };
 
 int cst_bench_device_names(const cst_bench_device_name **list)

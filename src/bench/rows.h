@@ -69,6 +69,9 @@ typedef struct cst_peak {
     char options[64];
     cst_tensor *lane, *y;
 } cst_peak;
+/* Roundings of 1,024 steps whose errors fade by 1 - 2^-10 each: at most 1,024 * 2^-24 if they all go one way. A step left out is
+ * more than that. */
+#define CST_PEAK_LIMIT 6.2e-5
 /* p is cleared first; close it also after a failure. */
 cst_status cst_peak_open(cst_peak *p, cst_row_run *r, int width, int chains, int fused);
 cst_status cst_peak_close(cst_peak *p, cst_status st);

@@ -148,7 +148,12 @@ static cst_status save(submission *s)
     json_object_set_new(s->json, "rows", list);
     s->saved = s->rows.n;
     CST_TRY(cst_result_check(s->json, s->o->out));
-    return cst_json_save(s->json, s->o->out);
+    char *text = json_dumps(s->json, JSON_INDENT(2) | JSON_REAL_PRECISION(9)), *all = NULL; /* nine digits give back every float */
+    int n = text ? asprintf(&all, "%s\n", text) : -1;
+    cst_status st = n < 0 ? cst_fail(CST_NO_MEMORY, "%s", s->o->out) : cst_file_write(s->o->out, all, (size_t)n);
+    if (n >= 0) free(all);
+    free(text);
+    return st;
 }
 
 /* ---- measuring ---- */

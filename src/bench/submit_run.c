@@ -121,7 +121,7 @@ static cst_status run(outcome *r, const cst_run_case *c, const cst_run_options *
             goto out;
         }
         if (o->stop && o->stop()) {
-            st = cst_fail(CST_INTERRUPTED, "training run %s", c->name);
+            st = cst_fail(CST_INTERRUPTED, "interrupted in training run %s", c->name);
             goto out;
         }
     }

@@ -20,6 +20,7 @@ cst_status cst_cmd_generate(const cst_args *a);
 cst_status cst_cmd_bench_step(const cst_args *a);
 cst_status cst_cmd_bench_gemm(const cst_args *a);
 cst_status cst_cmd_bench_op(const cst_args *a);
+cst_status cst_cmd_bench_plugins(const cst_args *a);
 cst_status cst_cmd_bench_submit(const cst_args *a);
 cst_status cst_cmd_bench_report(const cst_args *a);
 cst_status cst_cmd_bench_device(const cst_args *a);

@@ -9,8 +9,6 @@
 #include "device/program.h"
 #include "gemm/choice.h"
 
-#define TOKENS_MOST 8
-
 typedef struct gemm_row {
     cst_gemm_shape shape;
     cst_timing time;
@@ -23,33 +21,18 @@ static double gflops(const gemm_row *r)
     return cst_gemm_shape_flops(&r->shape) / (r->time.ms * 1e6);
 }
 
-/* "128,1024" */
-static cst_status parse_tokens(int64_t tokens[TOKENS_MOST], int *n, const char *text)
-{
-    *n = 0;
-    for (const char *at = text;; at++) {
-        char *end;
-        long long v = strtoll(at, &end, 10);
-        if (end == at || (*end && *end != ',') || v < 1 || v > 1 << 20 || *n == TOKENS_MOST)
-            return cst_fail(CST_USAGE, "--tokens %s: up to %d numbers of 1 to 1048576 are wanted, separated by commas", text, TOKENS_MOST);
-        int known = 0;
-        for (int i = 0; i < *n; i++) known |= tokens[i] == v;
-        if (!known) tokens[(*n)++] = v;
-        at = end;
-        if (!*at) return CST_OK;
-    }
-}
-
 /* The shapes to time, in rows[0..*n); the array is the caller's to free. */
 static cst_status choose_rows(gemm_row **rows, int *n, const cst_args *a)
 {
     cst_gemm_shape list[CST_GEMM_SHAPES_MOST];
-    int64_t tokens[TOKENS_MOST];
-    int count = 0, k;
+    int64_t tokens[CST_INTS_MOST];
+    int count, k;
     *n = 0;
     if (a->text[CST_OPTION_SHAPE]) CST_TRY(cst_gemm_shape_parse(list, a->text[CST_OPTION_SHAPE]));
-    CST_TRY(parse_tokens(tokens, &count, a->text[CST_OPTION_TOKENS]));
-    gemm_row *r = *rows = calloc((TOKENS_MOST + 1) * CST_GEMM_SHAPES_MOST, sizeof *r);
+    count = cst_args_ints(tokens, a, CST_OPTION_TOKENS);
+    for (int i = 0; i < count; i++)
+        if (tokens[i] > 1 << 20) return cst_fail(CST_USAGE, "--tokens %lld: 1048576 is the most", (long long)tokens[i]);
+    gemm_row *r = *rows = calloc((CST_INTS_MOST + 1) * CST_GEMM_SHAPES_MOST, sizeof *r);
     if (!r) return cst_fail(CST_NO_MEMORY, "bench gemm");
     if (a->text[CST_OPTION_SHAPE]) {
         r[(*n)++].shape = list[0];

@@ -73,7 +73,7 @@ cst_status cst_config_from(cst_config *c, const cst_args *a)
     if (model && config) return cst_fail(CST_USAGE, "--model and --config exclude each other: the model's folder has a config.json");
     if (model) return cst_config_load(c, model);
     if (!config) return cst_fail(CST_USAGE, "castor %s needs %s--config NAME%s", a->command_name,
-                                 a->command & (IN_PLAN | IN_RECORD) ? "" : "--model DIR or ",
+                                 a->command & (IN_PLAN | IN_RECORD | IN_BENCH_STEP | IN_PLUGINS) ? "" : "--model DIR or ",
                                  a->command == IN_TRAIN ? ", or --resume DIR" : a->command == IN_PLAN ? " or --trace FILE" : "");
     return stat(config, &sb) == 0 ? cst_config_load(c, config) : cst_config_preset(c, config);
 }
@@ -91,7 +91,7 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     if (a->text[CST_OPTION_HOST_MEM]) o->host_mem = cst_args_size(a, CST_OPTION_HOST_MEM);
     if (a->text[CST_OPTION_PINNED_MEM]) o->pinned_mem = cst_args_size(a, CST_OPTION_PINNED_MEM);
     if (a->text[CST_OPTION_HOST_THREADS]) omp_set_num_threads((int)cst_args_int(a, CST_OPTION_HOST_THREADS));
-    if (!(a->command & IN_SHAPE)) return CST_OK;
+    if (!(a->command & (IN_SHAPE | IN_PLUGINS))) return CST_OK;
     o->batch = cst_args_int(a, CST_OPTION_BATCH);
     o->accum = (int)cst_args_int(a, CST_OPTION_ACCUM);
     o->seq = a->text[CST_OPTION_SEQ] ? cst_args_int(a, CST_OPTION_SEQ) : config->max_position_embeddings < 1024 ? config->max_position_embeddings : 1024;

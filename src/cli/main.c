@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 
 static const cst_command commands[] = {
-    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
+    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--doctor] [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
      "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
@@ -18,6 +18,8 @@ static const cst_command commands[] = {
     {{"bench", "step"}, IN_BENCH_STEP, cst_cmd_bench_step, "time a training step", "castor bench step --config NAME [options]"},
     {{"bench", "gemm"}, IN_BENCH_GEMM, cst_cmd_bench_gemm, "time the matrix products of OPT-350M", "castor bench gemm [options]"},
     {{"bench", "op"}, IN_BENCH_OP, cst_cmd_bench_op, "time the other operators", "castor bench op [options]"},
+    {{"bench", "plugins"}, IN_PLUGINS, cst_cmd_bench_plugins, "train with each placement at several batches",
+     "castor bench plugins --config NAME [--batch N,...] [--plugins NAME,...] [options]"},
     {{"bench", "device"}, IN_BENCH_DEVICE, cst_cmd_bench_device, "measure what a device can do", "castor bench device [--quick] [--rows NAME,...] [options]"},
     {{"bench", "submit"}, IN_SUBMIT, cst_cmd_bench_submit, "write a file of what a device can do, and of how it trains",
      "castor bench submit --out FILE.json [--quick] [options]"},

@@ -9,8 +9,12 @@ static const struct words {
     const char *text;      /* paragraphs, with a line end between them */
     const char *examples;  /* "what it does|command", with line ends between them */
 } words[] = {
-    {IN_DEVICES, "Lists every device of every OpenCL platform with its memory and abilities. The one with * is what --device would be.",
-     "Devices as JSON|castor devices --json"},
+    {IN_DEVICES,
+     "Lists every device of every OpenCL platform with its memory, its abilities and the quirks of its driver that Castor knows and works around. The "
+     "one with * is what --device would be.\n"
+     "--doctor looks at the OpenCL loader's settings and drivers, at the machine's GPUs, their drivers in the kernel and the permission to use them, "
+     "tells what is wrong and what to install on this distribution, and ends with 0 when there is a device that Castor can use, else with 1.",
+     "Devices as JSON|castor devices --json\nWhy isn't my GPU there?|castor devices --doctor"},
     {IN_TRAIN,
      "Trains from a random start (--config) or goes on from a Hugging Face folder (--model). The text is one stream of tokens, cut into blocks "
      "of --seq tokens; a step is --accum micro-batches of --batch blocks. A step is planned before anything is allocated: what doesn't fit "
@@ -35,6 +39,16 @@ static const struct words {
     {IN_BENCH_GEMM, "Times the matrix products of OPT-350M's training step, or one of any shape, against a check of their results.",
      "One product|castor bench gemm --shape 1024,4096,1024,NT"},
     {IN_BENCH_OP, "Times the other operators beside a triad, which shows what the memory gives.", "Attention only|castor bench op --only attention"},
+    {IN_PLUGINS,
+     "Trains on random tokens with each plugin at each batch, one after the other on one device, and prints a row for each: ddp has everything on the "
+     "device, low_level_zero master weights and optimizer state on the host, gemini places tensors automatically; ddp_fp16 waits for mixed "
+     "precision. What doesn't fit says by how much. The first step, in which kernels are built, stands apart; rates are by the median of the others. "
+     "\"of GEMM\" is model FLOP/s as a part of the fastest square product's. \"overlap\" is the share of the transfers' time, one after the other at "
+     "measured rates, that a step doesn't show: what it takes longer than its operators alone (gemini: as measured for its plan; "
+     "low_level_zero: ddp's step, so that AdamW on the host counts as waiting) is not hidden.\n"
+     "The same batch must give the same losses, bit by bit, with every plugin: if it doesn't, the exit status is 1.",
+     "The original experiment|castor bench plugins --config opt-125m\n"
+     "What fits 8 GiB|castor bench plugins --config opt-350m --batch 4,8 --device-mem 8GiB --json"},
     {IN_TUNE, "Tries engines and settings of the matrix products on this device and keeps what is fastest in the cache folder, where every "
               "later run finds it. What computes wrong results is never kept.",
      "Ten minutes|castor tune --seconds 600"},
@@ -135,13 +149,14 @@ static const char *const files[][2] = {
                      "engines of the matrix products, times, and how it ended"},
     {"OUT/report.html", "all that on one page, with charts; it needs nothing else and may be sent around"},
     {"OUT/cache/", "token ids of the texts, under hashes of text and tokenizer; may be deleted"},
-    {"$CASTOR_CACHE_DIR", "built kernels and what castor tune found, a folder a device; may be deleted"},
+    {"$CASTOR_CACHE_DIR", "built kernels, what castor tune found, and which kernels and engines compute right (proofs-*.json); may be deleted"},
 };
 
 static const char *const environment[][2] = {
     {"CASTOR_DEVICE", "default of --device"},
     {"CASTOR_CACHE_DIR", "where built kernels and tuned settings are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)"},
     {"CASTOR_CL_DIR", "read kernels from this folder instead of the program (development)"},
+    {"CASTOR_SELF_TEST", "off: use kernels and engines that computed wrong results on this device, or haven't been tried"},
     {"CASTOR_GPU_SHAPE", "1: build a CPU's kernels in the form for GPUs (development)"},
 };
 

@@ -91,15 +91,35 @@ static int parse_sizes(uint64_t *list, int most, const char *s, double min)
     }
 }
 
+/* The numbers of "8,32,128", each once. -1: one is none, or below min, or there are too many. */
+static int parse_ints(int64_t list[CST_INTS_MOST], const char *s, double min)
+{
+    for (int n = 0, given = 0;; s++) {
+        char *end;
+        errno = 0;
+        long long v = strtoll(s, &end, 10);
+        if (end == s || errno || (*end && *end != ',') || v < (long long)min || given++ == CST_INTS_MOST) return -1;
+        int known = 0;
+        for (int i = 0; i < n; i++) known |= list[i] == v;
+        if (!known) list[n++] = v;
+        s = end;
+        if (!*s) return n;
+    }
+}
+
 static cst_status check_value(const struct option *o, const char *text)
 {
     int64_t i;
     double r;
     uint64_t size;
+    int64_t ints[CST_INTS_MOST];
     switch (o->kind) {
     case CST_OPT_INT:
         if (parse_int(&i, text) && i >= (int64_t)o->min) return CST_OK;
         return cst_fail(CST_USAGE, "--%s %s: a whole number of %g or more is wanted", o->name, text, o->min);
+    case CST_OPT_INTS:
+        if (parse_ints(ints, text, o->min) > 0) return CST_OK;
+        return cst_fail(CST_USAGE, "--%s %s: up to %d whole numbers of %g or more are wanted, separated by commas", o->name, text, CST_INTS_MOST, o->min);
     case CST_OPT_REAL:
         if (parse_real(&r, text) && r >= o->min) return CST_OK;
         return cst_fail(CST_USAGE, "--%s %s: a number of %g or more is wanted", o->name, text, o->min);
@@ -221,6 +241,11 @@ int cst_args_sizes(uint64_t *list, int most, const cst_args *a, cst_option_id id
 {
     int n = parse_sizes(list, most, a->text[id], 0);
     return n < most ? n : most;
+}
+
+int cst_args_ints(int64_t list[CST_INTS_MOST], const cst_args *a, cst_option_id id)
+{
+    return parse_ints(list, a->text[id], 0);
 }
 
 int cst_args_choice(const cst_args *a, cst_option_id id)

@@ -14,11 +14,14 @@ typedef enum cst_option_kind {
     CST_OPT_TEXT,
     CST_OPT_LIST,    /* text; given more than once, the values are joined by commas */
     CST_OPT_INT,     /* whole number >= min */
+    CST_OPT_INTS,    /* up to CST_INTS_MOST of them with commas */
     CST_OPT_REAL,    /* number >= min */
     CST_OPT_SIZE,    /* bytes: 384MiB, 4GiB, 1500000 */
     CST_OPT_SIZES,   /* some of them with commas; given more than once, joined */
     CST_OPT_CHOICE   /* one of the words in `value`, separated by | */
 } cst_option_kind;
+
+#define CST_INTS_MOST 8
 
 /* commands an option belongs to */
 #define IN_DEVICES 1u
@@ -43,6 +46,7 @@ typedef enum cst_option_kind {
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
+#define IN_PLUGINS 16777216u /* castor bench plugins */
 #define IN_EVAL 4096u
 #define IN_GENERATE 8192u
 #define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
@@ -50,7 +54,7 @@ typedef enum cst_option_kind {
 #define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_OPERANDS) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_ROWS (IN_BENCH_DEVICE | IN_SUBMIT) /* measures a device's rows */
-#define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE)
+#define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE | IN_PLUGINS)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
 #define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
@@ -59,7 +63,7 @@ typedef enum cst_option_kind {
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
 #define CST_OPTION_LIST(X)                                                                                                        \
     X(MODEL, "model", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_GRADS | IN_EVAL | IN_GENERATE, "start from this Hugging Face folder (config.json, weights)")     \
-    X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_SHAPE,                                                                      \
+    X(CONFIG, "config", TEXT, "NAME|FILE", 0, NULL, IN_SHAPE | IN_PLUGINS,                                                                      \
       "random start: opt-125m, opt-350m, opt-1.3b, opt-2.7b, opt-6.7b, opt-13b, or any OPT config.json")                          \
     X(DATA, "data", TEXT, "DIR", 0, NULL, IN_TRAIN | IN_EVAL, "folder with wiki.train.raw, wiki.valid.raw, wiki.test.raw (eval: the last)")  \
     X(TEXT, "text", TEXT, "FILE", 0, NULL, IN_EVAL, "this text, instead of --data")                                               \
@@ -101,9 +105,13 @@ typedef enum cst_option_kind {
     X(NAME, "name", TEXT, "NAME", 0, NULL, IN_SUBMIT, "what reports call the result, at most 63 bytes; default: device and platform") \
     X(LOGITS, "logits", TEXT, "FILE", 0, NULL, IN_GRADS, "write the logits [sequences, tokens, vocabulary] to this safetensors file too") \
     X(BATCH, "batch", INT, "N", 1, "8", IN_SHAPE | IN_EVAL, "sequences a micro-batch; eval: windows at once")                                              \
-    X(SEQ, "seq", INT, "T", 2, NULL, IN_SHAPE, "tokens a sequence; default: 1024, or the model's limit")                           \
+    X(BATCHES, "batch", INTS, "N,...", 1, "8,32,128", IN_PLUGINS, "sequences a step, one or more sizes")                               \
+    X(PLUGINS, "plugins", LIST, "NAME,...", 0, "ddp,ddp_fp16,low_level_zero,gemini", IN_PLUGINS,                                       \
+      "ddp: all resident in fp32; ddp_fp16: all resident in mixed precision (not yet); low_level_zero: optimizer state on the host; " \
+      "gemini: automatic placement")                                                                                                  \
+    X(SEQ, "seq", INT, "T", 2, NULL, IN_SHAPE | IN_PLUGINS, "tokens a sequence; default: 1024, or the model's limit")                           \
     X(ACCUM, "accum", INT, "N", 1, "1", IN_SHAPE, "micro-batches a step")                                                          \
-    X(STEPS, "steps", INT, "N", 1, NULL, IN_STEP, "steps to train; bench: steps to time (default 10)")                            \
+    X(STEPS, "steps", INT, "N", 1, NULL, IN_STEP | IN_PLUGINS, "steps to train; bench: steps to time (default 10, plugins 20)")    \
     X(EPOCHS, "epochs", REAL, "X", 0, NULL, IN_TRAIN, "passes over the text, instead of --steps (default 3)")                     \
     X(LR, "lr", REAL, "X", 0, "5e-5", IN_TRAIN, "highest learning rate")                                                          \
     X(WARMUP, "warmup", REAL, "RATIO|STEPS", 0, "0.1", IN_TRAIN, "rise of the learning rate: below 1 a part of the run, else steps") \
@@ -114,15 +122,15 @@ typedef enum cst_option_kind {
     X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
-    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
+    X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE | IN_PLUGINS, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
     X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, "1", IN_STEP,                                                                 \
       "with --placement static: part of the parameters (0 to 1) whose optimizer state is on the host")                            \
-    X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                       \
+    X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                       \
       "most host memory for what isn't on the device (placement auto); default: any")                                             \
-    X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL,                                                                   \
+    X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \
       "most of that to register with the driver, which makes transfers fast; default: all")                                       \
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
       "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
@@ -135,7 +143,7 @@ typedef enum cst_option_kind {
     X(RESUME, "resume", TEXT, "DIR", 0, NULL, IN_TRAIN,                                                                           \
       "go on with the run in this folder from its newest checkpoint, or from the checkpoint that this folder is; options, model " \
       "and data are the run's")                                                                                                   \
-    X(TOKENS, "tokens", TEXT, "N,N", 0, "128,1024", IN_BENCH_GEMM, "tokens of the steps whose products are timed")                \
+    X(TOKENS, "tokens", INTS, "N,N", 1, "128,1024", IN_BENCH_GEMM, "tokens of the steps whose products are timed")                \
     X(SHAPE, "shape", TEXT, "m,n,k,NT", 0, NULL, IN_BENCH_GEMM,                                                                   \
       "this product only: rows and columns of C, length of the sums, N or T (transposed) for A and for B")                        \
     X(ONLY, "only", TEXT, "WORD", 0, NULL, IN_BENCH_OP, "only the operators with this in their name, and the triad")              \
@@ -162,6 +170,7 @@ typedef enum cst_option_kind {
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
+    X(DOCTOR, "doctor", FLAG, NULL, 0, NULL, IN_DEVICES, "why there is no usable device, or not the one expected, and what to install")   \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
     X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \
@@ -209,6 +218,8 @@ double cst_args_real(const cst_args *a, cst_option_id id);
 uint64_t cst_args_size(const cst_args *a, cst_option_id id);
 /* The first `most` values of SIZES; how many there are. */
 int cst_args_sizes(uint64_t *list, int most, const cst_args *a, cst_option_id id);
+/* Those of INTS, each once, in the order given; how many there are. */
+int cst_args_ints(int64_t list[CST_INTS_MOST], const cst_args *a, cst_option_id id);
 /* Position of a CHOICE's word in its list. */
 int cst_args_choice(const cst_args *a, cst_option_id id);
 

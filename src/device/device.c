@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,17 +185,51 @@ static void CL_CALLBACK context_error(const char *info, const void *priv, size_t
     cst_log(CST_LOG_DEBUG, "OpenCL: %s", info);
 }
 
+static const cst_shape cpu_shape = {1, 16};
+
+static cst_shape gpu_shape(const cst_device_info *d)
+{
+    cst_shape s = {1, 4};
+    while (s.group < 128 && (size_t)s.group * 2 <= d->max_group) s.group *= 2;
+    return s;
+}
+
+/* Position in dev->reshaped, -1: none. */
+static int reshaped(const cst_device *dev, const char *file)
+{
+    for (int i = 0; i < dev->reshapes; i++)
+        if (!strcmp(dev->reshaped[i], file)) return i;
+    return -1;
+}
+
+cst_shape cst_device_shape(const cst_device *dev, const char *file)
+{
+    if (!dev->reshapes || reshaped(dev, file) < 0) return (cst_shape){dev->group, dev->vec};
+    return dev->group > 1 ? cpu_shape : gpu_shape(&dev->info);
+}
+
+cst_status cst_device_reshape(cst_device *dev, const char *file)
+{
+    int i = reshaped(dev, file), most = (int)(sizeof dev->reshaped / sizeof *dev->reshaped);
+    if (i < 0 && dev->info.quirks & CST_QUIRK_SHARE_ROWS) return cst_fail(CST_UNSUPPORTED, "\"%s\" runs kernels in groups only", dev->info.name);
+    if (i < 0 && dev->group == 1 && gpu_shape(&dev->info).group == 1)
+        return cst_fail(CST_UNSUPPORTED, "\"%s\" has no groups of more than one work-item", dev->info.name);
+    if (i < 0 && dev->reshapes == most) return cst_fail(CST_STATE, "too many kernels in another shape");
+    if (i < 0) snprintf(dev->reshaped[dev->reshapes++], sizeof *dev->reshaped, "%s", file);
+    else memmove(dev->reshaped[i], dev->reshaped[--dev->reshapes], sizeof *dev->reshaped);
+    cst_kernel_forget(dev, file);
+    return CST_OK;
+}
+
 /* What kernels are told of the device. */
 static void shape_set(cst_device *dev)
 {
     const cst_device_info *d = &dev->info;
     dev->is_cpu = (d->type & CL_DEVICE_TYPE_CPU) != 0;
     /* The tests ask for a GPU's shape on CPUs too. */
-    int gpu_shape = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
-    dev->vec = gpu_shape ? 4 : 16;
-    dev->group = 1;
-    if (gpu_shape)
-        while (dev->group < 128 && (size_t)dev->group * 2 <= d->max_group) dev->group *= 2;
+    cst_shape shape = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE") ? gpu_shape(d) : cpu_shape;
+    dev->group = shape.group;
+    dev->vec = shape.vec;
     /* Intel's GPUs have 128 registers as wide as their smallest sub-group; AMD's and NVIDIA's have about 255 */
     dev->registers = d->sub_group ? 128 : 255;
 }
@@ -283,6 +318,7 @@ void cst_device_close(cst_device *dev)
         }
     if (dev->gemm_free) dev->gemm_free(dev->gemm);
     cst_program_table_free(dev->programs);
+    json_decref(dev->verdicts);
     if (dev->context) clReleaseContext(dev->context);
     free(dev);
 }

@@ -118,7 +118,8 @@ static cst_status program_build(program *p, cst_device *dev)
 
 cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options)
 {
-    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s", dev->group, dev->vec,
+    cst_shape shape = cst_device_shape(dev, file);
+    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s", shape.group, shape.vec,
                      dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
                      options ? options : "");
     return n < 0 || n >= 512 ? cst_fail(CST_STATE, "options of cl/%s.cl are too long", file) : CST_OK;
@@ -224,6 +225,20 @@ cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, c
     return CST_OK;
 }
 
+void cst_kernel_forget(cst_device *dev, const char *file)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (known **p = &dev->programs->bucket[i]; *p;) {
+            known *e = *p;
+            if (strcmp(e->file, file)) {
+                p = &e->next;
+                continue;
+            }
+            *p = e->next;
+            known_free(e);
+        }
+}
+
 void cst_program_save(cst_device *dev)
 {
     for (program *p = dev->programs->first; p; p = p->next)
@@ -237,4 +252,10 @@ void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user)
 {
     for (program *p = dev->programs->first; p; p = p->next)
         for (int i = 0; i < p->nkernels; i++) f(p->kernels[i], user);
+}
+
+void cst_kernel_counts_clear(cst_device *dev)
+{
+    for (program *p = dev->programs->first; p; p = p->next)
+        for (int i = 0; i < p->nkernels; i++) p->kernels[i]->launches = p->kernels[i]->time_ns = p->kernels[i]->longest_ns = 0;
 }

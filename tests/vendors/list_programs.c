@@ -218,8 +218,8 @@ static void searches_and_rulers(void)
     static const char *const cpu[] = {"-DWIDTH=16 -DCHAINS=8 -DFUSED=1", "-DWIDTH=8 -DCHAINS=12 -DFUSED=1", "-DWIDTH=16 -DCHAINS=8 -DFUSED=0"},
                       *const gpu[] = {"-DWIDTH=4 -DCHAINS=4 -DFUSED=1", "-DWIDTH=1 -DCHAINS=8 -DFUSED=1", "-DWIDTH=4 -DCHAINS=4 -DFUSED=0"};
     size_t group = (size_t)dev->group;
-    for (int i = 0; i < 3; i++) here_only("period", period[i], NULL, cst_flat_group(dev));
-    for (int i = 0; i < 2; i++) here_only("bench_memory", flat[i], NULL, cst_flat_group(dev));
+    for (int i = 0; i < 3; i++) here_only("period", period[i], NULL, cst_flat_group(dev, "period"));
+    for (int i = 0; i < 2; i++) here_only("bench_memory", flat[i], NULL, cst_flat_group(dev, "bench_memory"));
     for (int i = 0; i < 3; i++) here_only("bench_memory", rows[i], NULL, group);
     here_only("bench_launch", "count_launch", NULL, 1);
     for (int i = 0; i < 3; i++) here_only("bench_peak", "peak", dev->group == 1 ? cpu[i] : gpu[i], group);
