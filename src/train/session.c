@@ -361,7 +361,7 @@ cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
     s->o.pack = CST_PACK_NEVER;
     CST_GO(check(o), fail);
     if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
-    else CST_GO(cst_device_imagine(&s->dev, (uint64_t)1 << 50), fail);
+    else CST_GO(cst_device_imagine(&s->dev, NULL), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
     s->host_layers = o->host_layers > 0 ? o->host_layers : 0;
