@@ -80,6 +80,15 @@ START_TEST(right_kernels_prove_themselves_once)
     gelu.activation = CST_GELU; /* what is built otherwise is proven by itself */
     ck_ok(start(&gelu, "fill", &other));
     ck_assert(!warnings && !other && tests == 1 && builds == 1);
+
+    cst_self_test_use tight = everything; /* no trial takes more than the budget; what is left out comes another time */
+    new_cache();
+    tight.device_mem = 1000;
+    ck_ok(start(&tight, "fill", &other));
+    ck_assert(!warnings && !other);
+    tight.device_mem = 0;
+    ck_ok(start(&tight, "fill", &other));
+    ck_assert(!warnings && !other && tests == 1 && builds > 8);
 }
 END_TEST
 

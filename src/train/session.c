@@ -309,7 +309,7 @@ static cst_status check(const cst_session_options *o)
 static cst_status self_test(cst_device *dev, const cst_session_options *o)
 {
     cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
-                             .dropout = o->dropout > 0, .train = o->with_optim};
+                             .dropout = o->dropout > 0, .train = o->with_optim, .device_mem = o->device_mem};
     return cst_self_test(dev, &use);
 }
 
