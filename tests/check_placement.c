@@ -146,6 +146,92 @@ START_TEST(state_on_the_host_gives_the_same_bits)
 }
 END_TEST
 
+/* What a session for questions says is what a session does. */
+START_TEST(foreseen_is_what_happens)
+{
+    static const int percent[] = {200, 100, 80, 50, 10, 0}; /* of what lies between the least and what lets all stay */
+    cst_session_options o = options(_i / 3);
+    o.device = dev->info.name; /* without one, a session for questions imagines another */
+    cst_session *asked, *s;
+    cst_outlook x;
+    cst_rates rates;
+    uint64_t least, all;
+    o.recompute = (cst_recompute)(_i % 3);
+    o.placement = CST_PLACEMENT_AUTO;
+    ck_ok(cst_session_imagine(&asked, &o));
+    ck_ok(cst_mem_rates(&rates, asked->mem));
+    ck_ok(cst_session_extremes(&least, &all, asked));
+    ck_assert(least < all);
+    for (int k = 0; k < 6; k++) {
+        uint64_t budget = least + (all - least) * (uint64_t)percent[k] / 100;
+        o.device_mem = budget;
+        ck_ok(cst_session_open(&s, &o));
+        const cst_plan *p = cst_mem_plan(s->mem);
+        if (p) rates = cst_mem_trace(s->mem)->rates; /* what it has measured */
+        ck_ok(cst_session_foresee(&x, asked, budget, &rates));
+        ck_assert_int_eq(x.placement, s->placement);
+        ck_assert(k == 1 || x.placement == (k ? CST_PLACEMENT_AUTO : CST_PLACEMENT_RESIDENT));
+        ck_assert_int_eq(x.recompute, s->recompute);
+        ck_assert_uint_eq(x.bytes, s->planned);
+        ck_assert(x.bytes <= budget);
+        ck_assert_uint_eq(x.up_bytes, p ? p->up_bytes : 0);
+        ck_assert_uint_eq(x.down_bytes, p ? p->down_bytes : 0);
+        ck_assert_double_eq_tol(x.seconds, p ? p->seconds : x.plan->compute_seconds, 1e-9 * x.seconds);
+        cst_outlook_clear(&x);
+        ck_ok(cst_session_close(s, CST_OK));
+    }
+    ck_assert_int_eq(cst_session_foresee(&x, asked, least - 1, &rates), CST_OVER_BUDGET);
+    ck_assert(strstr(cst_detail(), "smallest --device-mem"));
+    ck_ok(cst_session_close(asked, CST_OK));
+}
+END_TEST
+
+START_TEST(static_is_foreseen)
+{
+    cst_session_options o = options(_i);
+    cst_session *asked, *s;
+    cst_outlook x;
+    cst_rates rates;
+    uint64_t least, all;
+    o.device = dev->info.name;
+    o.placement = CST_PLACEMENT_STATIC;
+    o.device_optim = 0.25 * _i;
+    ck_ok(cst_session_imagine(&asked, &o));
+    ck_ok(cst_session_extremes(&least, &all, asked));
+    ck_assert_uint_eq(least, all);
+    o.device_mem = least;
+    ck_ok(cst_session_open(&s, &o));
+    ck_assert_uint_eq(s->planned, least);
+    ck_ok(cst_mem_rates(&rates, asked->mem));
+    ck_ok(cst_session_foresee(&x, asked, least, &rates));
+    ck_assert_int_eq(x.placement, CST_PLACEMENT_STATIC);
+    ck_assert_uint_eq(x.bytes, least);
+    uint64_t up = 0, on_host = 0; /* what a step really sends to the device, beside its batch, and keeps on the host */
+    cst_mem_stats before, after;
+    ck_ok(cst_model_init(s->model, o.seed));
+    cst_mem_get_stats(s->mem, &before);
+    ck_ok(cst_session_start(s));
+    cst_mem_get_stats(s->mem, &after);
+    on_host = after.host_bytes - before.host_bytes;
+    ck_ok(cst_session_begin(s));
+    for (int a = 0; a < o.accum; a++) {
+        set_batch(s, (uint64_t)a);
+        ck_ok(cst_session_micro(s, (uint64_t)a));
+    }
+    cst_mem_get_stats(s->mem, &before);
+    ck_ok(cst_optim_step(s->optim, 1e-2, 1));
+    cst_mem_get_stats(s->mem, &after);
+    up = after.h2d_bytes - before.h2d_bytes;
+    ck_assert_uint_eq(x.up_bytes, up);
+    ck_assert(x.host_bytes <= on_host && x.down_bytes == up);
+    cst_outlook_clear(&x);
+    o.device_mem = least - 1;
+    ck_ok(cst_session_close(s, CST_OK));
+    ck_assert_int_eq(cst_session_open(&s, &o), CST_OVER_BUDGET);
+    ck_ok(cst_session_close(asked, CST_OK));
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("placement");
@@ -153,6 +239,8 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, every_budget_gives_the_same_bits, 0, 4);
     tcase_add_loop_test(tc, state_on_the_host_gives_the_same_bits, 0, 4);
+    tcase_add_loop_test(tc, foreseen_is_what_happens, 0, 12);
+    tcase_add_loop_test(tc, static_is_foreseen, 0, 4);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

@@ -359,8 +359,22 @@ static cst_status know_rates(cst_mem *m)
 {
     if (!m->rates_known && m->dev->context) CST_TRY(cst_measure_rates(m));
     m->rates_known = 1;
-    m->trace->rates = m->rates;
+    if (m->trace) m->trace->rates = m->rates;
     return CST_OK;
+}
+
+cst_status cst_mem_rates(cst_rates *r, cst_mem *m)
+{
+    if (m->planning) CST_TRY(know_rates(m));
+    *r = m->rates;
+    return CST_OK;
+}
+
+void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r)
+{
+    m->stats.budget = budget;
+    m->rates = *r;
+    m->rates_known = 1;
 }
 
 cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m)

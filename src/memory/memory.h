@@ -152,6 +152,11 @@ int cst_mem_planning(const cst_mem *m);
 cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m);
 /* The plan that commit would make for migration; *out: cst_plan_free it. OVER_BUDGET. */
 cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
+/* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
+ * asks first. */
+cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
+/* Plan as if the budget and the rates were these: for programs that ask and never commit. */
+void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
 
 /* Let tensors migrate where they don't fit together. Call while planning, or before anything has storage. host: most bytes
  * of host memory for what isn't on the device, 0: any; pinned: most of those that are registered with the driver (the

@@ -1,6 +1,5 @@
 #include "train/session.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "op/cross_entropy.h"
 #include "device/program.h"
 #include "gemm/packed.h"
+#include "memory/recompute.h"
 #include "op/fill.h"
 
 #define MIB 1048576.0
@@ -50,6 +50,19 @@ static cst_status keep_packed(cst_model *M)
     for (int i = 0; i < M->params; i++)
         if (M->param[i].rank == 2 && M->param[i].role != CST_ROLE_EMBED_POSITIONS) CST_TRY(cst_gemm_keep_packed(M->w[i]));
     return CST_OK;
+}
+
+/* Is this one of the first parameters that have so large a share, by elements, of all that are trained? As cst_optim_options.
+ * host_share has it. */
+static int among_first(const cst_model *M, int param, double share)
+{
+    double all = 0, before = 0;
+    for (int i = 0; i < M->params; i++) {
+        if (!M->g || !M->g[i]) continue;
+        all += (double)M->param[i].count;
+        if (i < param) before += (double)M->param[i].count;
+    }
+    return M->g && M->g[param] && before < share * all;
 }
 
 static cst_status set_up(cst_session *s, cst_placement placement)
@@ -117,8 +130,13 @@ static cst_status explain(cst_session *s, uint64_t need)
                     cst_placement_name(s->o.placement), hint, s->o.forward_only ? "length" : "seq");
 }
 
+static cst_placement fixed_placement(const cst_session *s)
+{
+    return s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+}
+
 /* All on the device, or its static part: exactly what the step needs. *fits 0: more than the budget. */
-static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
+static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
 {
     cst_mem_stats stats;
     int layers = layers_of(s, s->o.recompute), micros = s->o.accum < 2 ? s->o.accum : 2;
@@ -131,71 +149,62 @@ static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
         CST_TRY(dry_run(s, p, layers, micros));
     }
     *fits = s->planned <= stats.budget;
-    if (!*fits) return CST_OK;
-    s->placement = p;
-    cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p), s->packed ? ", weights packed" : "",
-            s->planned / MIB, stats.budget / MIB);
-    return cst_mem_plan_commit(s->mem);
-}
-
-/* Predicted seconds of a step with so many layers computed again; infinite when that doesn't fit. */
-static cst_status predict(cst_session *s, int layers, double *seconds)
-{
-    cst_plan *plan;
-    take_down(s);
-    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum));
-    cst_status st = cst_mem_plan_try(&plan, s->mem);
-    *seconds = st == CST_OK ? plan->seconds : INFINITY;
-    if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
-    cst_plan_free(plan);
+    if (*fits) s->placement = p;
     return CST_OK;
 }
 
-/* Tensors migrate. How many layers are computed again is a question of predicted time, asked in halves. */
-static cst_status place_migrating(cst_session *s)
+/* cst_mem_record */
+static cst_status record(void *user, int layers)
 {
-    int all = layers_of(s, CST_RECOMPUTE_LAYER), best = layers_of(s, s->o.recompute);
+    cst_session *s = user;
+    take_down(s);
+    return dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum);
+}
+
+/* Tensors migrate. How many layers are computed again is a question of predicted time. */
+static cst_status decide_migrating(cst_session *s)
+{
+    int all = layers_of(s, CST_RECOMPUTE_LAYER), best;
     s->packed = 0;
-    cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
-    if (s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only) {
-        double least = INFINITY, seconds;
-        for (int i = 0; i <= 4; i++) {
-            CST_TRY(predict(s, all * i / 4, &seconds));
-            if (seconds < least) best = all * i / 4, least = seconds;
-        }
-        for (int d = all / 8, at = best; d >= 1; d /= 2, at = best)
-            for (int k = at - d; k <= at + d; k += 2 * d) {
-                if (k < 0 || k > all) continue;
-                CST_TRY(predict(s, k, &seconds));
-                if (seconds < least) best = k, least = seconds;
-            }
-        if (least == INFINITY) best = all;
-    }
-    take_down(s);
-    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, best, s->o.accum));
-    cst_status st = cst_mem_plan_commit(s->mem);
-    if (st == CST_OVER_BUDGET) {
-        uint64_t need;
-        CST_TRY(cst_mem_plan_least(&need, s->mem));
-        return explain(s, need);
-    }
-    CST_TRY(st);
     s->placement = CST_PLACEMENT_AUTO;
-    const cst_plan *plan = cst_mem_plan(s->mem);
-    s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
-    cst_log(CST_LOG_DEBUG, "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, %d of %d layers computed again", s->planned / MIB,
-            (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, best, all);
-    return CST_OK;
+    cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+    if (s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only) return cst_mem_groups(&best, s->mem, all, record, s);
+    return record(s, layers_of(s, s->o.recompute));
+}
+
+/* What to do within the budget, left recorded: cst_mem_plan_commit carries it out. */
+static cst_status decide(cst_session *s)
+{
+    int fits;
+    CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
+    if (fits) return CST_OK;
+    return s->o.placement == CST_PLACEMENT_AUTO ? decide_migrating(s) : explain(s, s->planned);
+}
+
+/* OVER_BUDGET: what was decided needs more. Other errors stay what they are. */
+static cst_status too_little(cst_session *s, cst_status st)
+{
+    uint64_t need;
+    if (st != CST_OVER_BUDGET) return st;
+    CST_TRY(cst_mem_plan_least(&need, s->mem));
+    return explain(s, need);
 }
 
 static cst_status place(cst_session *s)
 {
-    int fits;
-    cst_placement p = s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
-    CST_TRY(place_fixed(s, p, &fits));
-    if (fits) return CST_OK;
-    if (s->o.placement != CST_PLACEMENT_AUTO) return explain(s, s->planned);
-    return place_migrating(s);
+    cst_mem_stats stats;
+    CST_TRY(decide(s));
+    cst_status st = cst_mem_plan_commit(s->mem);
+    if (st != CST_OK) return too_little(s, st);
+    const cst_plan *plan = cst_mem_plan(s->mem);
+    cst_mem_get_stats(s->mem, &stats);
+    if (plan) s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
+    cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(s->placement),
+            s->packed ? ", weights packed" : "", (double)s->planned / MIB, (double)stats.budget / MIB);
+    if (plan)
+        cst_log(CST_LOG_DEBUG, "%.1f MiB up and %.1f MiB down a step, %d of %d layers computed again", (double)plan->up_bytes / MIB,
+                (double)plan->down_bytes / MIB, s->recompute, layers_of(s, CST_RECOMPUTE_LAYER));
+    return CST_OK;
 }
 
 /* Before anything is planned, so that nothing is chosen anew. Another device has other engines: then it can't be helped. */
@@ -240,7 +249,7 @@ fail:
     return cst_session_close(s, st);
 }
 
-cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
+cst_status cst_session_imagine(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
     cst_status st;
@@ -253,12 +262,87 @@ cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
     CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
     CST_GO(dry_run(s, CST_PLACEMENT_RESIDENT, layers_of(s, o->recompute), o->accum), fail);
-    CST_GO(cst_trace_copy(out, cst_mem_trace(s->mem)), fail);
-    snprintf((*out)->about, sizeof (*out)->about, "%lld layers of %lld, batch %lld of %lld tokens, %d micro-batches, recompute %s",
-             (long long)o->config.num_hidden_layers, (long long)o->config.hidden_size, (long long)o->batch, (long long)o->seq, o->accum,
-             cst_recompute_name(o->recompute));
+    *out = s;
+    return CST_OK;
 fail:
     return cst_session_close(s, st);
+}
+
+cst_status cst_session_trace(cst_trace **out, const cst_session *s)
+{
+    cst_rates rates;
+    CST_TRY(cst_mem_rates(&rates, s->mem));
+    CST_TRY(cst_trace_copy(out, cst_mem_trace(s->mem)));
+    if (!s->o.device) (*out)->device[0] = 0;
+    return CST_OK;
+}
+
+/* The optimizer on the host, which no trace has: gradients come down while weights go up. */
+static void add_host_optim(cst_outlook *x, const cst_session *s)
+{
+    const cst_rates *r = &x->trace->rates;
+    uint64_t bytes = 0;
+    for (int i = 0; x->placement == CST_PLACEMENT_STATIC && i < s->model->params; i++)
+        if (among_first(s->model, i, 1 - s->o.device_optim)) bytes += s->model->w[i]->bytes;
+    x->up_bytes += bytes;
+    x->down_bytes += bytes;
+    x->host_bytes += 3 * bytes; /* master weights and two moments */
+    x->seconds += (double)bytes / (r->both * (r->up < r->down ? r->up : r->down));
+}
+
+cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)
+{
+    cst_outlook x = {.plan = NULL};
+    cst_status st;
+    cst_mem_suppose(s->mem, budget, rates);
+    take_down(s);
+    CST_TRY(decide(s));
+    x.bytes = s->planned;
+    x.placement = s->placement;
+    x.recompute = s->recompute;
+    if (x.placement != CST_PLACEMENT_AUTO) { /* nothing moves, whatever the order of places */
+        take_down(s);
+        CST_TRY(dry_run(s, x.placement, x.recompute, s->o.accum));
+        cst_mem_suppose(s->mem, UINT64_MAX / 4, rates);
+    }
+    st = cst_mem_plan_try(&x.plan, s->mem);
+    if (st != CST_OK) return too_little(s, st);
+    CST_GO(cst_session_trace(&x.trace, s), fail);
+    if (x.placement == CST_PLACEMENT_AUTO) x.bytes = x.plan->bytes + x.trace->scratch;
+    x.host_bytes = x.plan->host_bytes;
+    x.up_bytes = x.plan->up_bytes;
+    x.down_bytes = x.plan->down_bytes;
+    x.seconds = x.plan->seconds;
+    add_host_optim(&x, s);
+    *out = x;
+    return CST_OK;
+fail:
+    cst_outlook_clear(&x);
+    return st;
+}
+
+cst_status cst_session_extremes(uint64_t *least, uint64_t *all, cst_session *s)
+{
+    cst_rates rates;
+    int fits;
+    CST_TRY(cst_mem_rates(&rates, s->mem));
+    cst_mem_suppose(s->mem, UINT64_MAX / 4, &rates);
+    take_down(s);
+    CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
+    *least = *all = s->planned;
+    if (s->o.placement != CST_PLACEMENT_AUTO) return CST_OK;
+    CST_TRY(record(s, layers_of(s, s->o.recompute)));
+    CST_TRY(cst_plan_resident(all, cst_mem_trace(s->mem)));
+    *all += cst_mem_trace(s->mem)->scratch;
+    if (s->o.recompute == CST_RECOMPUTE_AUTO) CST_TRY(record(s, layers_of(s, CST_RECOMPUTE_LAYER)));
+    return cst_mem_plan_least(least, s->mem);
+}
+
+void cst_outlook_clear(cst_outlook *x)
+{
+    cst_plan_free(x->plan);
+    cst_trace_free(x->trace);
+    *x = (cst_outlook){.plan = NULL};
 }
 
 cst_status cst_session_start(cst_session *s)

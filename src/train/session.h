@@ -77,9 +77,30 @@ cst_status cst_session_start(cst_session *s);
  * session is fine. */
 cst_status cst_session_close(cst_session *s, cst_status st);
 
-/* What a step of such a session does with memory, without doing it. o->device NULL: no device is needed, and o->device_mem
- * isn't looked at; else the device's own scratch, chunks and rates. With recompute AUTO as with NONE. *out: cst_trace_free. */
-cst_status cst_session_trace(cst_trace **out, const cst_session_options *o);
+/* A session for questions only, which never touches a device's memory: about placement and budgets, with the same answers as
+ * cst_session_open's. o->device NULL: no device is needed; else the device's own scratch and rates. o->device_mem isn't
+ * looked at. Weights are not kept packed. Close it as any other. */
+cst_status cst_session_imagine(cst_session **out, const cst_session_options *o);
+/* What a step does with memory, as asked about last, first of all with everything on the device and, with recompute AUTO, no
+ * layer computed again. *out: cst_trace_free. */
+cst_status cst_session_trace(cst_trace **out, const cst_session *s);
+
+/* What cst_session_open would choose, and what a step would then be like. */
+typedef struct cst_outlook {
+    cst_placement placement;
+    int recompute;           /* layers computed again */
+    uint64_t bytes;          /* of device memory */
+    uint64_t host_bytes;     /* of tensors that are not on the device, and the optimizer's on the host */
+    uint64_t up_bytes, down_bytes; /* a step */
+    double seconds;          /* a step, predicted; an optimizer on the host is taken to keep up with its transfers */
+    cst_trace *trace;        /* of a step */
+    cst_plan *plan;          /* for it, without the optimizer on the host */
+} cst_outlook;
+/* For this many bytes of device memory. OVER_BUDGET as cst_session_open. Free with cst_outlook_clear. */
+cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates);
+void cst_outlook_clear(cst_outlook *x);
+/* *least: the smallest budget that works; *all: one for which nothing migrates. */
+cst_status cst_session_extremes(uint64_t *least, uint64_t *all, cst_session *s);
 
 /* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro. micro:
  * forward and backward of the batch set in s->batch; the first one after begin overwrites the gradients, the others
