@@ -155,7 +155,7 @@ cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
 /* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
  * asks first. */
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
-/* Plan as if the budget and the rates were these: for programs that ask and never commit. */
+/* Plan as if the budget and the rates were these. Where the device hasn't got so much memory, nothing can be committed. */
 void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
 
 /* Let tensors migrate where they don't fit together. Call while planning, or before anything has storage. host: most bytes
