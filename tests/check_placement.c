@@ -146,6 +146,74 @@ START_TEST(state_on_the_host_gives_the_same_bits)
 }
 END_TEST
 
+/* Parameters that come for their uses only, beside any part of the optimizer's state on the host. */
+START_TEST(parameters_on_the_host_give_the_same_bits)
+{
+    static const double part[][2] = {{1, 0.5}, {1, 1}, {0.5, 0.5}, {0, 1}, {0.3, 0.7}}; /* of the optimizer, of the parameters */
+    cst_session_options o = options(_i % 4);
+    outcome want, got;
+    uint64_t least = 0, all = 0;
+    if (!dev->info.exact_divide) return;
+    o.recompute = _i / 4 % 2 ? CST_RECOMPUTE_LAYER : CST_RECOMPUTE_NONE;
+    ck_assert(run_session(&want, &o, &least));
+    o.placement = CST_PLACEMENT_STATIC;
+    for (int k = 0; k < 5; k++) {
+        o.device_optim = 1 - part[k][0];
+        o.away_params = 0;
+        o.device_mem = 0;
+        ck_assert(run_session(&got, &o, &least));
+        ck_assert(!got.migrating);
+        all = got.stats.reserved_peak;
+        free(got.weights);
+        o.away_params = part[k][1];
+        o.device_mem = 4096;
+        ck_assert(!run_session(&got, &o, &least));
+        ck_assert(least < all);
+        for (int room = 0; room < 3; room++) {
+            o.device_mem = least + (all - least) * (uint64_t)room;
+            ck_assert_msg(run_session(&got, &o, &least), "%s", cst_detail());
+            ck_assert(got.migrating);
+            same_bits("parameters away", &o, &want, &got);
+            free(got.weights);
+        }
+        o.device_mem = least - 1;
+        ck_assert(!run_session(&got, &o, &least));
+    }
+    free(want.weights);
+}
+END_TEST
+
+/* The chosen parameters leave after each use and none is there when a step begins; nothing else moves. */
+START_TEST(only_what_is_away_moves)
+{
+    cst_session_options o = options(_i);
+    cst_session *s;
+    o.placement = CST_PLACEMENT_STATIC;
+    o.away_params = 0.6;
+    ck_ok(cst_session_open(&s, &o));
+    const cst_plan *p = cst_mem_plan(s->mem);
+    const cst_trace *t = cst_mem_trace(s->mem);
+    int away = 0, moves = 0;
+    ck_assert_ptr_nonnull(p);
+    ck_ok(cst_plan_check(p, t));
+    for (int i = 0; i < t->tensors; i++) {
+        away += t->tensor[i].away;
+        if (t->tensor[i].away) ck_assert_int_eq(p->start[i].slab, -1);
+    }
+    ck_assert(away > 3 && away < s->model->params);
+    for (int i = 0; i < s->model->params; i++)
+        if (s->model->w[i]->traced >= 0) ck_assert_int_eq(t->tensor[s->model->w[i]->traced].away, s->model->w[i]->away);
+    for (int i = 0; i < p->actions; i++) {
+        const cst_plan_action *a = &p->action[i];
+        moves += a->kind == CST_PLAN_UPLOAD;
+        if (a->kind == CST_PLAN_UPLOAD || a->kind == CST_PLAN_EVICT) ck_assert(t->tensor[a->tensor].away);
+        if (a->kind == CST_PLAN_EVICT) ck_assert_int_eq(a->moves, 0); /* the optimizer on the host changes them */
+    }
+    ck_assert_int_gt(moves, away);
+    ck_ok(cst_session_close(s, CST_OK));
+}
+END_TEST
+
 /* What a session for questions says is what a session does. */
 START_TEST(foreseen_is_what_happens)
 {
@@ -239,6 +307,8 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, every_budget_gives_the_same_bits, 0, 4);
     tcase_add_loop_test(tc, state_on_the_host_gives_the_same_bits, 0, 4);
+    tcase_add_loop_test(tc, parameters_on_the_host_give_the_same_bits, 0, 8);
+    tcase_add_loop_test(tc, only_what_is_away_moves, 0, 4);
     tcase_add_loop_test(tc, foreseen_is_what_happens, 0, 12);
     tcase_add_loop_test(tc, static_is_foreseen, 0, 4);
     suite_add_tcase(s, tc);

@@ -148,7 +148,7 @@ cst_status cst_cmd_bench_step(const cst_args *a)
     }
     CST_GO(cst_model_init(s->model, o.seed), out);
     CST_GO(cst_session_start(s), out);
-    if (s->placement == CST_PLACEMENT_AUTO) warm += 3; /* the second and third are measured, then it plans again */
+    if (cst_mem_plan(s->mem)) warm += 3; /* the second and third are measured, then it plans again */
     CST_GO(run_steps(s, ids, ms, warm, steps, cst_args_flag(a, CST_OPTION_QUIET)), out);
     cst_status_line(NULL);
     cst_timing_from(&time, ms, (int)steps, 1);

@@ -76,6 +76,7 @@ static void print_placement(const cst_planner *p, const answer *a)
 {
     static const char *const text[] = {"tensors migrate", "all on the device", "master weights and optimizer state on the host"};
     printf("  placement         %s: %s", cst_placement_name(a->x.placement), text[a->x.placement]);
+    if (a->x.placement == CST_PLACEMENT_STATIC && p->s->o.away_params > 0) printf(", parameters as they are used");
     if (a->x.recompute) printf("; %d of %lld layers computed again", a->x.recompute, (long long)p->s->o.config.num_hidden_layers);
     putchar('\n');
 }
@@ -103,7 +104,7 @@ static void print_answer(const cst_planner *p, const answer *a, uint64_t bound)
                100 * a->l->stall_with[CST_LANE_UP] / a->l->stall, 100 * a->l->stall_with[CST_LANE_DOWN] / a->l->stall);
     putchar('\n');
     printf("  smallest budget   %s (--device-mem %llu)\n", cst_bytes_text(x, (double)p->least), (unsigned long long)p->least);
-    printf("  nothing moves     from %s on\n", cst_bytes_text(x, (double)p->resident));
+    if (o->placement != CST_PLACEMENT_STATIC) printf("  nothing moves     from %s on\n", cst_bytes_text(x, (double)p->resident));
     printf("  rates             up %s, down %s, ", cst_thousands_text(x, t->rates.up, "B/s"), cst_thousands_text(y, t->rates.down, "B/s"));
     printf("memory %s, %s%s\n\n", cst_thousands_text(x, t->rates.memory, "B/s"), cst_thousands_text(y, t->rates.flops, "FLOP/s"),
            *t->device ? "" : "; for a device of your own give --rates or --device");

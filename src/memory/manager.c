@@ -498,7 +498,7 @@ cst_status cst_mem_plan_commit(cst_mem *m)
     uint64_t need = cst_mem_plan_bytes(m);
     if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
     m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
-    if (need > m->stats.budget && m->may_migrate && m->trace && m->trace->moments) {
+    if (m->may_migrate && m->trace && m->trace->moments && (need > m->stats.budget || cst_trace_away(m->trace))) {
         cst_status st = commit_migration(m);
         if (st != CST_OK && !m->planning) undo_commit(m);
         return st;

@@ -83,6 +83,7 @@ typedef struct cst_tensor {
     size_t chunk_at;         /* bytes into it */
     int parts;               /* of a chunk: its tensors not yet freed */
     int fixed;               /* never leaves the device */
+    int away;                /* on the device for its uses only */
     cst_tensor_state state;
     int pins;                /* acquires not yet released */
     int slab;                /* where it lies, when on the device */
@@ -181,6 +182,9 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 cst_status cst_tensor_place(cst_tensor *t);
 /* It never leaves the device: what the host reads and writes in every step, and small. Call before it has storage. */
 void cst_tensor_fix(cst_tensor *t);
+/* Let it live on the host and be on the device for its uses only, in iterations of a plan; all other tensors then stay between
+ * their uses. Call before it has storage; without cst_mem_migrate it says nothing. */
+void cst_tensor_keep_away(cst_tensor *t);
 /* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
 void cst_tensor_drop(cst_tensor *t);
 /* Drop and free, its companion first; NULL is fine. */

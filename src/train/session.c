@@ -38,9 +38,15 @@ static void take_down(cst_session *s)
     s->model = NULL;
 }
 
+/* Is it a static placement with parameters that come and go? */
+static int moves_statically(const cst_session *s, cst_placement p)
+{
+    return p == CST_PLACEMENT_STATIC && s->o.away_params > 0;
+}
+
 static int wants_packed(const cst_session *s, cst_placement placement)
 {
-    if (s->dev->group != 1 || s->o.gemm == CST_GEMM_MODE_CLBLAST || s->o.pack == CST_PACK_NEVER) return 0;
+    if (s->dev->group != 1 || moves_statically(s, placement) || s->o.gemm == CST_GEMM_MODE_CLBLAST || s->o.pack == CST_PACK_NEVER) return 0;
     return s->o.pack == CST_PACK_ALWAYS || (s->o.accum >= 4 && placement == CST_PLACEMENT_RESIDENT);
 }
 
@@ -65,6 +71,17 @@ static int among_first(const cst_model *M, int param, double share)
     return M->g && M->g[param] && before < share * all;
 }
 
+/* With placement STATIC: parameters that come for their uses only. What the optimizer on the host reads when a step's operators
+ * are done must be left where it is. */
+static void keep_away(cst_session *s)
+{
+    cst_model *M = s->model;
+    for (int i = 0; i < M->params; i++) {
+        if (among_first(M, i, s->o.away_params)) cst_tensor_keep_away(M->w[i]);
+        if (among_first(M, i, 1 - s->o.device_optim)) cst_tensor_fix(M->g[i]);
+    }
+}
+
 static cst_status set_up(cst_session *s, cst_placement placement)
 {
     const cst_session_options *o = &s->o;
@@ -72,6 +89,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     cst_optim_options optim = o->optim;
     optim.host_share = placement == CST_PLACEMENT_STATIC ? 1 - o->device_optim : 0;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, !o->forward_only, o->frozen));
+    if (moves_statically(s, placement)) keep_away(s);
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
     /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
@@ -135,11 +153,11 @@ static cst_placement fixed_placement(const cst_session *s)
     return s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
 }
 
-/* All on the device, or its static part: exactly what the step needs. *fits 0: more than the budget. */
+/* All on the device, or its static part: what the step needs. *fits 0: more than the budget. */
 static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
 {
     cst_mem_stats stats;
-    int layers = layers_of(s, s->o.recompute), micros = s->o.accum < 2 ? s->o.accum : 2;
+    int layers = layers_of(s, s->o.recompute), moves = moves_statically(s, p), micros = s->o.accum < 2 || moves ? s->o.accum : 2;
     s->packed = wants_packed(s, p);
     CST_TRY(dry_run(s, p, layers, micros));
     cst_mem_get_stats(s->mem, &stats);
@@ -147,6 +165,10 @@ static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
         take_down(s);
         s->packed = 0;
         CST_TRY(dry_run(s, p, layers, micros));
+    }
+    if (moves) {
+        cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+        CST_TRY(cst_mem_plan_least(&s->planned, s->mem));
     }
     *fits = s->planned <= stats.budget;
     if (*fits) s->placement = p;
@@ -300,7 +322,8 @@ cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget
     x.bytes = s->planned;
     x.placement = s->placement;
     x.recompute = s->recompute;
-    if (x.placement != CST_PLACEMENT_AUTO) { /* nothing moves, whatever the order of places */
+    int moves = x.placement == CST_PLACEMENT_AUTO || moves_statically(s, x.placement);
+    if (!moves) { /* nothing does, whatever the order of places */
         take_down(s);
         CST_TRY(dry_run(s, x.placement, x.recompute, s->o.accum));
         cst_mem_suppose(s->mem, UINT64_MAX / 4, rates);
@@ -308,7 +331,7 @@ cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget
     st = cst_mem_plan_try(&x.plan, s->mem);
     if (st != CST_OK) return too_little(s, st);
     CST_GO(cst_session_trace(&x.trace, s), fail);
-    if (x.placement == CST_PLACEMENT_AUTO) x.bytes = x.plan->bytes + x.trace->scratch;
+    if (moves) x.bytes = x.plan->bytes + x.trace->scratch;
     x.host_bytes = x.plan->host_bytes;
     x.up_bytes = x.plan->up_bytes;
     x.down_bytes = x.plan->down_bytes;

@@ -11,7 +11,8 @@
 typedef enum cst_placement {
     CST_PLACEMENT_AUTO,      /* everything on the device where that fits; else tensors migrate as the manager plans */
     CST_PLACEMENT_RESIDENT,  /* everything on the device */
-    CST_PLACEMENT_STATIC     /* master weights and optimizer state on the host, the rest on the device */
+    CST_PLACEMENT_STATIC     /* master weights and optimizer state, and parameters between their uses, on the host as far as the
+                              * options say; the rest on the device */
 } cst_placement;
 const char *cst_placement_name(cst_placement p);
 
@@ -44,6 +45,8 @@ typedef struct cst_session_options {
     int forward_only;        /* not even those: cst_model_evaluate is all that is planned for; needs with_optim 0 */
     cst_optim_options optim; /* host_share is set by the placement */
     double device_optim;     /* part of the optimizer's state that placement STATIC leaves on the device: 0 to 1 */
+    double away_params;      /* part of the trained parameters, by elements and from the first on, that placement STATIC has on
+                              * the device for their uses only: 0 to 1 */
     cst_placement placement;
     cst_pack pack;
     cst_recompute recompute;
