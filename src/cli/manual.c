@@ -56,10 +56,11 @@ static const struct words {
      "Tells, without any device, whether a step fits a budget of device memory, what moves between host and device in it, how long it would take and "
      "what sets the pace, the smallest budget that works, and the same for a number of other budgets. A budget that is too small is an error that "
      "names the smallest one.\n"
-     "Activations, parameters, gradients and optimizer state all migrate as the plan says: it is --placement auto that is planned. "
+     "What training would do is planned, by the same code: with --placement and --recompute auto that is which tensors migrate and how many layers "
+     "are computed again, chosen for each budget anew. With a FILE of a trace nothing is computed again but what its step does. "
      "Times are reckoned from the trace's measured times, or from rates of a device (--rates) where there are none. \"compute\" limits a step "
      "when operators wait for at most 2 % of it; \"uploads\" or \"downloads\", whichever is under way during more of the waiting; \"room\" when "
-     "neither is: what is waited for could not begin in time.",
+     "neither is: what is waited for could not begin in time; \"optimizer\" when its transfers are, with --placement static.",
      "Does it fit?|castor plan --config opt-350m --batch 8 --seq 1024 --device-mem 4GiB\n"
      "The same step on a device with another connection|echo '{\"up\": 25e9, \"down\": 25e9}' >pcie.json; castor plan --trace step.json --rates pcie.json"},
     {IN_RECORD, "Writes what one step does with memory, operator by operator, as JSON (docs/trace.md).",

@@ -123,14 +123,18 @@ typedef enum cst_option_kind {
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
     X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE | IN_PLUGINS, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
-    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
-      "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
+    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP | IN_PLAN,                                                 \
+      "resident: all on the device; static: master weights and optimizer state (--offload-optim), and parameters between their uses " \
+      "(--offload-param), on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
-    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, NULL, IN_STEP,                                                                \
+    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, NULL, IN_STEP | IN_PLAN,                                                                \
       "part (0 to 1) of the optimizer state that is on the host: with --placement static of all (default 1), with auto, where "     \
       "tensors migrate, of the layers' matrices (default: as much as makes the step shortest)")                                     \
+    X(OFFLOAD_PARAM, "offload-param", REAL, "F", 0, "0", IN_STEP | IN_PLAN,                                                       \
+      "with --placement static: part of the parameters (0 to 1), from the first on, that are on the host and come to the device for " \
+      "each use")                                                                                                                 \
     X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                       \
-      "most host memory for what isn't on the device (placement auto); default: any")                                             \
+      "most host memory for what isn't on the device (placement auto, --offload-param); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \
       "most of that to register with the driver, which makes transfers fast; default: all")                                       \
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \

@@ -88,6 +88,7 @@ typedef struct cst_tensor {
     size_t chunk_at;         /* bytes into it */
     int parts;               /* of a chunk: its tensors not yet freed */
     int fixed;               /* never leaves the device */
+    int away;                /* on the device for its uses only */
     cst_tensor_state state;
     int pins;                /* acquires not yet released */
     int slab;                /* where it lies, when on the device */
@@ -159,6 +160,11 @@ int cst_mem_planning(const cst_mem *m);
 cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m);
 /* The plan that commit would make for migration; *out: cst_plan_free it. OVER_BUDGET. */
 cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
+/* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
+ * asks first. */
+cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
+/* Plan as if the budget and the rates were these. Where the device hasn't got so much memory, nothing can be committed. */
+void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
 
 /* Let tensors migrate where they don't fit together. Call while planning, or before anything has storage. host: most bytes
  * of host memory for what isn't on the device, 0: any; pinned: most of those that are registered with the driver (the
@@ -186,6 +192,9 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 cst_status cst_tensor_place(cst_tensor *t);
 /* It never leaves the device: what the host reads and writes in every step, and small. Call before it has storage. */
 void cst_tensor_fix(cst_tensor *t);
+/* Let it live on the host and be on the device for its uses only, in iterations of a plan; all other tensors then stay between
+ * their uses. Call before it has storage; without cst_mem_migrate it says nothing. */
+void cst_tensor_keep_away(cst_tensor *t);
 /* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
 void cst_tensor_drop(cst_tensor *t);
 /* Drop and free, its companion first; NULL is fine. */

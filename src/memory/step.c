@@ -53,7 +53,10 @@ static cst_status record(cst_mem *m, const char *op, const moment *x)
     for (int i = 0; i < x->n; i++) {
         cst_tensor *b = x->use[i].b;
         int lasts = b->born <= m->born_at_step && (m->marked || b->fixed || !x->use[i].empty);
-        if (b->traced < 0) CST_TRY(cst_trace_add_tensor(m->trace, b->name, b->cls, cst_tensor_extent(b), lasts, b->fixed, &b->traced));
+        if (b->traced < 0) {
+            CST_TRY(cst_trace_add_tensor(m->trace, b->name, b->cls, cst_tensor_extent(b), lasts, b->fixed, &b->traced));
+            m->trace->tensor[b->traced].away = b->away && lasts;
+        }
         CST_TRY(cst_trace_add_use(m->trace, b->traced, x->use[i].access, x->use[i].held));
     }
     return CST_OK;
@@ -73,7 +76,8 @@ static cst_status record_begin(cst_mem *m)
     return CST_OK;
 }
 
-/* What was made in the iteration and is still there lives on. Small tensors are gathered where nothing has storage yet. */
+/* What was made in the iteration and is still there lives on. Small tensors are gathered where nothing has storage yet; those
+ * that are away are not: a chunk would come and go for each of its parts. */
 static cst_status record_end(cst_mem *m)
 {
     cst_trace *chunked;
@@ -84,7 +88,7 @@ static cst_status record_end(cst_mem *m)
         else if (t->fixed && t->state != CST_TENSOR_EMPTY) /* takes room though the iteration doesn't use it */
             CST_TRY(cst_trace_add_tensor(m->trace, t->name, t->cls, cst_tensor_extent(t), 1, 1, &t->traced));
     }
-    if (!m->planning) return CST_OK;
+    if (!m->planning || cst_trace_away(m->trace)) return CST_OK;
     CST_TRY(cst_chunks_trace(&chunked, &m->part, m->trace));
     cst_trace_free(m->trace);
     m->trace = chunked;
