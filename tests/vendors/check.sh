@@ -42,8 +42,9 @@ if command -v oclgrind >/dev/null 2>&1; then
     sed -n 's,^cl/\([a-z_0-9]*\)\.cl with \(.*\),\1\t\2,p' "$work/asked" | sort -u >"$work/asked.list"
     cut -f 2,3 "$work/seen/list" | sort -u >"$work/seen.list"
     [ "$(wc -l <"$work/asked.list")" -ge 10 ] || { bad "castor train under oclgrind built hardly a program"; tail -n 5 "$work/asked"; }
+    # also what the device's self-test takes to another shape, because it computes wrong results, isn't listed
     comm -23 "$work/asked.list" "$work/seen.list" | sed 's/^/FAIL: built in training, but not listed: /' | grep . && fail=1
-    echo "training and generation of small models build $(wc -l <"$work/asked.list") programs, all of them listed"
+    echo "training and generation of small models build $(wc -l <"$work/asked.list") programs"
 else
     echo "skipped: what training builds isn't compared: no oclgrind (Debian: oclgrind)"
 fi
