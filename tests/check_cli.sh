@@ -256,7 +256,7 @@ if command -v bash >/dev/null; then
     }
     offers "trace train " castor tr
     offers "train " castor trai
-    offers "gemm op step " castor bench ""
+    offers "device gemm op plugins report step submit " castor bench ""
     offers "bash " castor completion ""
     offers "--mask-before --model " castor train --m
     offers "--save-every --schedule --seed --seq --steps --stop-after " castor train --s
