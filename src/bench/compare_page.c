@@ -180,10 +180,12 @@ static void write_title(FILE *f, const cst_row *r)
     fputc('"', f);
 }
 
-/* A bar is as long as the figure is good: for times the shortest one is the longest bar. */
+/* A bar is as long as the figure is good: for times the shortest one is the longest bar.
+ * A result alone is as good as its part of the ceiling. */
 static double bar_of(const cst_compare *c, const cst_compare_line *l, int i)
 {
-    double least = INFINITY, v = l->cell[i]->value;
+    double least = INFINITY, v = l->cell[i]->value, most = l->cell[i]->ceiling;
+    if (c->results == 1) return !(most > 0) || !(v > 0) ? 0 : fmin(1, l->less ? most / v : v / most);
     for (int k = 0; k < c->results; k++)
         if (cst_compare_has(l, k) && l->cell[k]->value < least) least = l->cell[k]->value;
     return l->less ? v > 0 ? least / v : 1 : l->most > 0 ? v / l->most : 0;
@@ -207,7 +209,9 @@ static void write_cell(FILE *f, const cst_compare *c, const cst_compare_line *l,
     fprintf(f, ">%s", cst_compare_value_text(text, r->value));
     if (r->ceiling > 0) fprintf(f, "<small>%.0f&nbsp;%%</small>", 100 * (r->less ? r->ceiling / r->value : r->value / r->ceiling));
     if (c->results > 1 && isfinite(ratio)) fprintf(f, "<small>%s\u00d7</small>", cst_compare_value_text(text, ratio));
-    fprintf(f, "<span class=\"bar\" style=\"width:%.1f%%\"></span></td>", 100 * bar_of(c, l, i));
+    double bar = bar_of(c, l, i);
+    if (bar > 0) fprintf(f, "<span class=\"bar\" style=\"width:%.1f%%\"></span>", 100 * bar);
+    fputs("</td>", f);
 }
 
 static void open_table(FILE *f, const cst_compare *c, const char *row)

@@ -321,11 +321,7 @@ static cst_status read_rows(cst_result *r)
     r->row = calloc(json_array_size(list) + 1, sizeof *r->row);
     if (!r->row) return cst_fail(CST_NO_MEMORY, "%s", r->file);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        cst_row row = row_of(json_array_get(list, i));
-        for (size_t k = 0; k < i; k++)
-            if (!strcmp(r->row[k].row, row.row) && !strcmp(r->row[k].what, row.what))
-                return cst_fail(CST_INPUT, "%s: rows[%zu] is rows[%zu] once more: %s, %s", r->file, i, k, row.row, row.what);
-        r->row[r->rows++] = row;
+        r->row[r->rows++] = row_of(json_array_get(list, i));
     }
     return CST_OK;
 }
