@@ -328,7 +328,7 @@ cst_status cst_rows_attention(cst_row_run *r)
 {
     int small = r->dev->is_cpu && r->o->quick;
     for (int backward = 0; backward < 2; backward++) {
-        attention a = {.batch = r->dev->is_cpu ? 2 : 8, .seq = small ? 512 : 1024, .backward = backward};
+        attention a = {.batch = r->dev->is_cpu ? 2 : 8, .seq = small ? 256 : 1024, .backward = backward};
         cst_row_case c = {.row = cst_row_begin("attention", "GFLOP/s", "%s, %lld x %lld, 16 x 64, causal", backward ? "backward" : "forward",
                                                (long long)a.batch, (long long)a.seq),
                           .run = attention_run, .check = attention_check, .what = &a};

@@ -179,7 +179,8 @@ static cst_status measure_overlap(cst_row_run *r, cst_row *row, transfer *t, cst
     CST_TRY(cst_measure(&both, t->m, samples, run, t));
     cst_row_time(row, &both, 0);
     kernel.ms *= t->launches;
-    row->value = 100 * (copy.ms + kernel.ms - both.ms) / (copy.ms < kernel.ms ? copy.ms : kernel.ms);
+    double hidden = copy.ms + kernel.ms - both.ms;
+    row->value = hidden > 0 ? 100 * hidden / (copy.ms < kernel.ms ? copy.ms : kernel.ms) : 0;
     return cst_rows_add(r->rows, row);
 }
 
