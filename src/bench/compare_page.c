@@ -29,7 +29,7 @@ static const char style[] =
     ".bar{display:block;height:.45rem;min-width:2px;border-radius:.2rem;background:var(--d);margin-top:.1rem}.r{color:var(--soft)}\n"
     /* rooflines */
     "figure.wide figcaption b{flex:1 0 100%}.roofs{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}\n"
-    ".plot.roofline{height:16rem;margin:1.4rem 0 2.6rem 4.2rem}.roof{stroke:var(--ink);stroke-width:1.6}\n"
+    ".plot.roofline{height:16rem;margin:2.1rem 0 2.6rem 4.2rem}.roof{stroke:var(--ink);stroke-width:1.6}\n"
     ".plot.roofline .dot{stroke-width:9}.keys{margin:0 0 .5rem;display:flex;flex-wrap:wrap;gap:.1rem .9rem}\n"
     ".key.k::before{height:.65em;width:.65em;border-radius:50%;vertical-align:-.02em;background:var(--k)}.key.roofkey::before{background:var(--ink);height:.15em}\n"
     ".plot .xname{right:0;top:100%;margin-top:1.65rem}.plot .yname{right:100%;bottom:100%;margin:0 .5rem .75rem 0}\n"

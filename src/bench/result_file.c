@@ -55,7 +55,7 @@ static const member device_members[] = {
     MUST("platform", TEXT), MAY("platform_version", TEXT), MUST("name", TEXT), MUST("vendor", TEXT), MUST("driver", TEXT), MUST("version", TEXT),
     MUST("opencl_c", TEXT), MUST("type", WORD, .words = "GPU|CPU|accelerator|other"), MUST("memory_bytes", WHOLE), MUST("max_alloc_bytes", WHOLE),
     MUST("local_bytes", WHOLE), MUST("cache_bytes", WHOLE), MUST("compute_units", WHOLE), MUST("clock_mhz", WHOLE), MUST("max_group", WHOLE), MUST("fp16", FLAG),
-    MUST("fp64", FLAG), MUST("exact_divide", FLAG), MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT), MUST("extensions", WORDS),
+    MUST("fp64", FLAG), MUST("exact_divide", FLAG), MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT), MAY("quirks", WORDS), MAY("short_kernels", FLAG), MUST("extensions", WORDS),
 };
 static const member environment_members[] = {
     MUST("os", TEXT), MUST("kernel", TEXT), MUST("machine", TEXT), MUST("cpu", TEXT), MUST("cores", WHOLE, .least = 1), MUST("ram_bytes", WHOLE),
@@ -159,10 +159,11 @@ static cst_status check_list(const json_t *v, const member *m, const char *where
 static cst_status check_text(const json_t *v, const member *m, const char *where)
 {
     char wanted[64];
-    size_t n = json_string_length(v);
+    size_t n = 0;
+    for (const char *p = json_string_value(v); p && *p; p++) n += (*p & 0xc0) != 0x80; /* characters, of at most four bytes */
     if (json_is_string(v) && (n || m->kind == TEXT) && (!m->least || n <= (size_t)m->least)) return CST_OK;
     if (!m->least) return wrong(where, m->name, "a text");
-    snprintf(wanted, sizeof wanted, m->kind == NAME ? "a text of 1 to %d bytes" : "a text of at most %d bytes", (int)m->least);
+    snprintf(wanted, sizeof wanted, m->kind == NAME ? "a text of 1 to %d characters" : "a text of at most %d characters", (int)m->least);
     return wrong(where, m->name, wanted);
 }
 
@@ -266,9 +267,10 @@ static double number_of(const json_t *j, const char *name)
 
 static cst_row row_of(const json_t *j)
 {
+    const char *of = text_of(j, "ceiling_of");
     cst_row r = {.row = text_of(j, "row"), .unit = text_of(j, "unit"), .less = json_is_true(json_object_get(j, "less")),
                  .value = number_of(j, "value"), .spread = number_of(j, "spread"), .seconds = number_of(j, "seconds"),
-                 .ceiling = number_of(j, "ceiling"), .ceiling_of = text_of(j, "ceiling_of"), .error = number_of(j, "error"),
+                 .ceiling = number_of(j, "ceiling"), .ceiling_of = of ? of : "", .error = number_of(j, "error"),
                  .limit = number_of(j, "limit")};
     const char *missing = text_of(j, "missing");
     snprintf(r.what, sizeof r.what, "%s", text_of(j, "case"));
@@ -291,6 +293,16 @@ static cst_status read_rows(cst_result *r)
     return CST_OK;
 }
 
+static cst_status runs_once(const cst_result *r)
+{
+    const json_t *list = json_object_get(r->json, "training");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(text_of(json_array_get(list, i), "run"), text_of(json_array_get(list, k), "run")))
+                return cst_fail(CST_INPUT, "%s: training[%zu] is training[%zu] once more", r->file, i, k);
+    return CST_OK;
+}
+
 cst_status cst_result_load(cst_result *r, const char *path)
 {
     *r = (cst_result){.file = path};
@@ -300,6 +312,7 @@ cst_status cst_result_load(cst_result *r, const char *path)
     r->complete = json_is_true(json_object_get(r->json, "complete"));
     if (!json_array_size(json_object_get(r->json, "rows")) && !json_array_size(json_object_get(r->json, "training")))
         return cst_fail(CST_INPUT, "%s: nothing was measured: \"rows\" and \"training\" are empty", path);
+    CST_TRY(runs_once(r));
     return read_rows(r);
 }
 

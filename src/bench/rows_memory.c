@@ -120,7 +120,7 @@ static cst_status flat(trial *t, const char *kernel, int inputs)
 {
     cst_launch l;
     const cst_device *dev = cst_mem_device(t->m);
-    size_t group = cst_flat_group(dev), items = (size_t)t->n / (size_t)dev->vec;
+    size_t group = cst_flat_group(dev, "bench_memory"), items = (size_t)t->n / (size_t)dev->vec;
     cst_launch_begin(&l, t->m, "bench_memory", kernel, NULL);
     cst_launch_write(&l, "y", t->y, 0);
     cst_launch_read(&l, "x", t->in[0], 0);

@@ -170,6 +170,7 @@ typedef enum cst_option_kind {
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
+    X(DOCTOR, "doctor", FLAG, NULL, 0, NULL, IN_DEVICES, "why there is no usable device, or not the one expected, and what to install")   \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
     X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \

@@ -103,6 +103,7 @@ cst_status cst_mem_free(cst_mem *m)
         cst_tensor_free(m->first);
     }
     cst_fence_clear(m);
+    cst_unmarked_clear(m);
     free(m->held);
     cst_arena_clear(&m->host_arena);
     free(m->host_base);
@@ -316,6 +317,7 @@ cst_status cst_mem_plan_begin(cst_mem *m)
         if (t->state != CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s has storage already", t->name);
     CST_TRY(cst_mem_finish(m));
     cst_step_clear(m);
+    cst_unmarked_clear(m);
     cst_chunks_dissolve(m);
     release_buffers(m);
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
@@ -431,6 +433,7 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
 static void forget_places(cst_mem *m)
 {
     for (cst_tensor *t = m->first; t; t = t->next) t->state = CST_TENSOR_EMPTY;
+    m->contents = 0;
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
     m->stats.used = m->stats.used_peak = 0;
