@@ -194,7 +194,7 @@ cst_status cst_rows_overlap(cst_row_run *r)
         row.ceiling_of = "the shorter one hidden whole";
         CST_TRY(cst_row_tell(r, &row));
         cst_status st = open_transfer(&t, r);
-        if (st == CST_OK) st = cst_peak_open(&p, r, r->dev->group == 1 ? 16 : 4, r->dev->group == 1 ? 8 : 4, 1);
+        if (st == CST_OK) st = cst_peak_open(&p, r, cst_peak_shapes(r->dev));
         if (st == CST_OK) st = measure_overlap(r, &row, &t, &p);
         st = close_transfer(&t, st);
         st = cst_peak_close(&p, st);

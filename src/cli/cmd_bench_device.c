@@ -48,8 +48,8 @@ static void print_text(const cst_device *dev, const cst_rows *rows)
     int width = 0;
     for (size_t i = 0; i < rows->n; i++)
         if ((int)strlen(rows->list[i].what) > width) width = (int)strlen(rows->list[i].what);
-    printf("%s, %s, driver %s\n%-11s %-*s %10s %-7s %7s %7s  %s\n", dev->info.name, dev->info.platform, dev->info.driver, "row", width, "case",
-           "value", "", "spread", "of most", "error");
+    printf("%s, %s, driver %s\n%-11s %-*s %10s %-7s %7s %7s  %s\n", dev->info.name, dev->info.platform, dev->info.driver, "row", width,
+           "case", "value", "", "spread", "of most", "error");
     for (size_t i = 0; i < rows->n; i++) {
         if (i && strcmp(rows->list[i].row, rows->list[i - 1].row)) putchar('\n');
         print_row(&rows->list[i], width);
