@@ -46,7 +46,7 @@ static const struct {
     {cst_rows_layer_norm, NEEDS(TRIAD)},
     {cst_rows_attention, NEEDS(PEAK)},
     {cst_rows_transfer, 0},
-    {cst_rows_overlap, 0},
+    {cst_rows_overlap, NEEDS(PEAK)},
     {cst_rows_launch, 0},
     {cst_rows_build, 0},
     {cst_rows_allocation, 0},

@@ -14,6 +14,7 @@ typedef struct cst_row_run {
     cst_device *dev;
     const cst_bench_device_options *o;
     double peak;             /* measured multiply-add peak, FLOP/s; 0: not known */
+    int peak_shape;          /* of cst_peak_shapes, that had it */
     double triad;            /* measured bytes/s; 0: not known */
     char wrong[256];         /* rows whose result was wrong, with commas */
 } cst_row_run;

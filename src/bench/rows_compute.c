@@ -100,6 +100,7 @@ cst_status cst_rows_peak(cst_row_run *r)
 {
     cst_rows all = {NULL, 0, 0}, *rows = r->rows;
     size_t best = 0;
+    double most = 0; /* the value of one that is missing, too */
     cst_status st = CST_OK;
     r->rows = &all; /* the fastest shape is what counts */
     for (int i = 0; i < 3 && st == CST_OK; i++) {
@@ -117,9 +118,8 @@ cst_status cst_rows_peak(cst_row_run *r)
         if (st == CST_OK) st = cst_row_measure(r, p.m, &c);
         st = cst_peak_close(&p, st);
         if (st != CST_OK) st = cst_row_end(r, &c.row, st);
+        if (all.n && all.list[all.n - 1].value > most) most = all.list[all.n - 1].value, best = all.n - 1, r->peak_shape = i;
     }
-    for (size_t i = 1; i < all.n; i++) /* a missing one's value is 0 */
-        if (all.list[i].value > all.list[best].value) best = i;
 out:
     r->rows = rows;
     for (size_t i = 0; i < all.n && st == CST_OK; i++) /* a shape that is wrong stands beside the best */
