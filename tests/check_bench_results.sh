@@ -50,8 +50,10 @@ has "$dir/r.svg" '2,000 tokens/s'
 has "$dir/r.svg" 'Beta &amp; Co'
 for f in html svg; do
     grep -qE '<script|src=|href=|url\(' "$dir/r.$f" && bad "r.$f takes something from elsewhere"
-    python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$dir/r.svg" 2>"$dir/err" || bad "r.svg is no XML"
 done
+if command -v python3 >/dev/null; then
+    python3 -c 'import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])' "$dir/r.svg" 2>"$dir/err" || bad "r.svg is no XML"
+fi
 
 # A wrong device: one loss 0.01 off, a loss that isn't finite.
 sed 's/5.06126928/5.07126928/' $a >"$dir/off.json"

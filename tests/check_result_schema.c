@@ -39,7 +39,8 @@ static int is_type(const json_t *v, const char *type)
     if (!strcmp(type, "boolean")) return json_is_boolean(v);
     if (!strcmp(type, "null")) return json_is_null(v);
     if (!strcmp(type, "number")) return json_is_number(v);
-    if (!strcmp(type, "integer")) return json_is_integer(v) || (json_is_real(v) && json_real_value(v) == (double)(int64_t)json_real_value(v));
+    if (!strcmp(type, "integer"))
+        return json_is_integer(v) || (json_is_real(v) && json_real_value(v) == (double)(int64_t)json_real_value(v));
     ck_abort_msg("type %s in the schema", type);
     return 0;
 }
@@ -178,7 +179,8 @@ static void compare(const json_t *root, const char *where, const char *what)
     ck_assert_int_eq(json_dump_file(root, path, 0), 0);
     int by_schema = valid(root, schema), by_program = taken(path);
     if (by_schema != by_program)
-        ck_abort_msg("%s %s: the schema %s it, the program %s it", where, what, by_schema ? "allows" : "refuses", by_program ? "allows" : "refuses");
+        ck_abort_msg("%s %s: the schema %s it, the program %s it", where, what, by_schema ? "allows" : "refuses",
+                     by_program ? "allows" : "refuses");
     changes++;
     refused += !by_schema;
 }

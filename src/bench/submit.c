@@ -137,9 +137,9 @@ static cst_status begin(submission *s, const cst_device_info *d)
     struct tm tm;
     strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&now, &tm));
     s->training = json_array();
-    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION, "name",
-                        name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device", device_json(s->o->device, d),
-                        "environment", environment_json(), "rows", "training", s->training);
+    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION,
+                        "name", name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device",
+                        device_json(s->o->device, d), "environment", environment_json(), "rows", "training", s->training);
     return s->json ? cst_result_check(s->json, s->o->out) : cst_fail(CST_NO_MEMORY, "%s", s->o->out);
 }
 

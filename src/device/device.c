@@ -227,7 +227,8 @@ static void shape_set(cst_device *dev)
     const cst_device_info *d = &dev->info;
     dev->is_cpu = (d->type & CL_DEVICE_TYPE_CPU) != 0;
     /* The tests ask for a GPU's shape on CPUs too. */
-    cst_shape shape = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE") ? gpu_shape(d) : cpu_shape;
+    int as_gpu = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
+    cst_shape shape = as_gpu ? gpu_shape(d) : cpu_shape;
     dev->group = shape.group;
     dev->vec = shape.vec;
     /* Intel's GPUs have 128 registers as wide as their smallest sub-group; AMD's and NVIDIA's have about 255 */
@@ -296,7 +297,8 @@ void cst_device_word(char *dst, size_t size, const cst_device_info *d)
 cst_status cst_device_imagine(cst_device **out, const cst_device_info *info)
 {
     static const cst_device_info gpu = {.name = "no device", .type = CL_DEVICE_TYPE_GPU, .mem_bytes = (uint64_t)1 << 50,
-                                        .max_alloc = (uint64_t)1 << 50, .local_bytes = 48 << 10, .units = 32, .max_group = 256, .align = 256};
+                                        .max_alloc = (uint64_t)1 << 50, .local_bytes = 48 << 10, .units = 32, .max_group = 256,
+                                        .align = 256};
     cst_device *dev = calloc(1, sizeof *dev);
     if (!dev) return cst_fail(CST_NO_MEMORY, "device");
     dev->info = info ? *info : gpu;

@@ -10,7 +10,7 @@
 #include "selftest/trial.h"
 
 #define BUDGET ((uint64_t)8 << 20) /* below what a manager grows by, so that it takes what is needed only */
-#define TRIALS 1 /* counts changes of the trials themselves: older verdicts don't hold */
+#define TRIALS 2 /* counts changes of the trials themselves: older verdicts don't hold */
 
 /* Families: file of cl/, its trial, when it is wanted, and what of its use is in its build options. */
 typedef struct family {

@@ -80,6 +80,13 @@ while read -r name vendor arch group local _ sub_group _; do
     "$LIST_PROGRAMS" "$work/$name" $heads "group=$group" "local=$local" "sub_group=$sub_group" || { bad "no list for $name"; continue; }
     echo "$name $vendor" >>"$work/ran"
     cut -f 1 "$work/$name/list" | sed "s,^,$work $name ," >>"$work/jobs"
+    # what must be noticed, once a target
+    mkdir -p "$work/planted/$name"
+    for n in 1 2 3; do
+        cp "$here/planted.cl" "$work/planted/$name/$n.cl"
+        echo "$work/planted $name $n" >>"$work/jobs"
+    done
+    printf '1\tplanted\t-DFAULT=1\tscratch:64\n2\tplanted\t-DFAULT=2\tcalls:64\n3\tplanted\t-DFAULT=3\tlocal_memory:64\n' >"$work/planted/$name/list"
 done <"$here/targets"
 for v in ${VENDORS:-intel amd nvidia}; do grep -q " $v\$" "$work/ran" || bad "nothing was compiled for $v"; done
 [ -n "$PTXAS" ] || echo "nvidia: no ptxas here, so the driver alone tells registers and local memory; \"-\" in the table"
@@ -94,6 +101,13 @@ while read -r name _; do
         bad "$name: cl/$file.cl doesn't compile with $options"
         head -n 5 "$work/$name/$n.log"
     done <"$work/$name/list"
+done <"$work/ran"
+awk -v work="$work/planted" -f "$here/report.awk" "$here/targets" "$work/ran" >"$work/planted/report"
+while read -r name vendor; do
+    for k in scratch calls local_memory; do
+        [ "$vendor $k" = "intel calls" ] && continue # Intel's compiler doesn't tell
+        grep -q "^FAIL: $name: $k of" "$work/planted/report" || bad "$name: a planted fault isn't noticed: $k"
+    done
 done <"$work/ran"
 awk -v work="$work" -f "$here/report.awk" "$here/targets" "$work/ran" || fail=1
 [ $fail = 0 ] && echo "ok"

@@ -78,10 +78,12 @@ cst_status __wrap_cst_launch_run(cst_launch *l, int dims, const size_t *global, 
     size_t items = group ? 1 : 0;
     int i = 0;
     for (int d = 0; group && d < dims; d++) items *= group[d];
-    while (i < count && (strcmp(list[i].file, begun_file) || strcmp(list[i].kernel, l->name) || strcmp(list[i].options, begun_options))) i++;
+    while (i < count && (strcmp(list[i].file, begun_file) || strcmp(list[i].kernel, l->name) ||
+                         strcmp(list[i].options, begun_options))) i++;
     if (i == count) {
         if (!listing) {
-            fprintf(stderr, "list_programs: a model launches %s of cl/%s.cl with %s, which isn't listed\n", l->name, begun_file, begun_options);
+            fprintf(stderr, "list_programs: a model launches %s of cl/%s.cl with %s, which isn't listed\n", l->name, begun_file,
+                    begun_options);
             exit(1);
         }
         if (count == (int)(sizeof list / sizeof *list)) die("too many kernels");
@@ -158,8 +160,8 @@ static void tables(void)
     ok(cst_embed_add_positions(mem, x, pos, n, 2), "embed");
     ok(cst_embed_backward(mem, table, x, tensor(CST_I32, 3 * n + 1, 0), 3), "embed");
     ok(cst_embed_backward_positions(mem, pos, x, n, 2, 0), "embed");
-    ok(cst_lm_loss(mem, &(cst_lm_loss_args){.h = x, .table = table, .targets = ids, .loss = loss, .dh = F(n, d), .dtable = F(v, d), .scale = 1}),
-       "cross_entropy");
+    const cst_lm_loss_args a = {.h = x, .table = table, .targets = ids, .loss = loss, .dh = F(n, d), .dtable = F(v, d), .scale = 1};
+    ok(cst_lm_loss(mem, &a), "cross_entropy");
     ok(cst_loss_sum(mem, F(1, 0), 0, loss, 1), "cross_entropy");
     forget_tensors();
 }
@@ -215,7 +217,8 @@ static void searches_and_rulers(void)
 {
     static const char *const period[] = {"period_view", "period_power", "period_real"}, *const flat[] = {"copy", "triad"},
                       *const rows[] = {"sum", "transpose", "softmax"};
-    static const char *const cpu[] = {"-DWIDTH=16 -DCHAINS=8 -DFUSED=1", "-DWIDTH=8 -DCHAINS=12 -DFUSED=1", "-DWIDTH=16 -DCHAINS=8 -DFUSED=0"},
+    static const char *const cpu[] = {"-DWIDTH=16 -DCHAINS=8 -DFUSED=1", "-DWIDTH=8 -DCHAINS=12 -DFUSED=1",
+                                      "-DWIDTH=16 -DCHAINS=8 -DFUSED=0"},
                       *const gpu[] = {"-DWIDTH=4 -DCHAINS=4 -DFUSED=1", "-DWIDTH=1 -DCHAINS=8 -DFUSED=1", "-DWIDTH=4 -DCHAINS=4 -DFUSED=0"};
     size_t group = (size_t)dev->group;
     for (int i = 0; i < 3; i++) here_only("period", period[i], NULL, cst_flat_group(dev, "period"));
@@ -297,7 +300,8 @@ static cst_device_info device_of(int argc, char **argv, int *all_heads, int *wit
             d = here[pick];
             free(here);
         } else {
-            fprintf(stderr, "list_programs: %s: all-heads, cpu, models, group=N, local=BYTES, sub_group=N and device=SPEC are known\n", argv[i]);
+            fprintf(stderr,
+                    "list_programs: %s: all-heads, cpu, models, group=N, local=BYTES, sub_group=N and device=SPEC are known\n", argv[i]);
             exit(2);
         }
     }
