@@ -28,7 +28,8 @@ static cst_status failed(int code, const char *call)
     static const struct {
         int code;
         const char *name;
-    } names[] = {{CLFFT_BUGCHECK, "a bug in clFFT"}, {CLFFT_NOTIMPLEMENTED, "not implemented"}, {CLFFT_TRANSPOSED_NOTIMPLEMENTED, "not implemented"},
+    } names[] = {{CLFFT_BUGCHECK, "a bug in clFFT"}, {CLFFT_NOTIMPLEMENTED, "not implemented"},
+                 {CLFFT_TRANSPOSED_NOTIMPLEMENTED, "not implemented"},
                  {CLFFT_DEVICE_NO_DOUBLE, "no double"}, {CLFFT_DEVICE_MISMATCH, "device mismatch"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (names[i].code == code) return cst_fail(CST_DEVICE, "%s: %s (%d)", call, names[i].name, code);
@@ -92,12 +93,13 @@ static cst_status close_fft(fft *f, cst_status st)
 static cst_status run(void *what, int call)
 {
     fft *f = what;
+    cl_command_queue queue = cst_mem_device(f->m)->compute;
     cst_use use = {.t = f->data, .access = CST_UPDATE};
     (void)call;
     CST_TRY(cst_mem_acquire(f->m, "fft", &use, 1, NULL, NULL));
     cst_status st = use.offset ? cst_fail(CST_STATE, "clFFT takes no offset") : CST_OK; /* the manager's only tensor begins its slab */
     if (st == CST_OK) {
-        int code = clfftEnqueueTransform(f->plan, CLFFT_FORWARD, 1, &cst_mem_device(f->m)->compute, 0, NULL, NULL, &use.mem, NULL, f->scratch);
+        int code = clfftEnqueueTransform(f->plan, CLFFT_FORWARD, 1, &queue, 0, NULL, NULL, &use.mem, NULL, f->scratch);
         if (code != CLFFT_SUCCESS) st = failed(code, "clfftEnqueueTransform");
     }
     cst_mem_release(f->m, &use, 1);

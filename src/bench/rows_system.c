@@ -102,16 +102,14 @@ typedef struct build {
     cst_mem *m;
     cst_tensor *out;         /* i32 */
     char *source;            /* cl/layer_norm.cl */
-    char options[96];
+    char options[512];
     unsigned char *binary;   /* of the build before */
     size_t binary_bytes;
 } build;
 
 static cst_status open_build(build *b, cst_row_run *r)
 {
-    const cst_device *dev = r->dev;
-    snprintf(b->options, sizeof b->options, "-DWG=%d -DVW=%d%s", dev->group, dev->vec,
-             dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+    CST_TRY(cst_program_options(b->options, r->dev, "layer_norm", NULL));
     CST_TRY(cst_row_mem(&b->m, r));
     CST_TRY(cst_source_get(&b->source, "layer_norm"));
     CST_TRY(cst_tensor_create(&b->out, b->m, CST_DATA, CST_I32, 1, (const int64_t[]){1}, "what a built kernel wrote"));
@@ -160,7 +158,7 @@ static cst_status one_build(double *ms, double *error, build *b, int cached, int
     cl_int err, taken = CL_SUCCESS;
     int32_t got = 0;
     char more[160];
-    snprintf(more, sizeof more, "\n__kernel void built(OUT(int, y))\n{\n    USE_OUT(int, y);\n    y[get_global_id(0)] = %d;\n}\n", (int)number);
+    snprintf(more, sizeof more, "\n__kernel void built(OUT(int, y)) { USE_OUT(int, y); y[get_global_id(0)] = %d; }\n", (int)number);
     const char *text[] = {b->source, more};
     const unsigned char *binary = b->binary;
     double start = cst_now();

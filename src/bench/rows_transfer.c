@@ -168,6 +168,11 @@ static cst_status measure_overlap(cst_row_run *r, cst_row *row, transfer *t, cst
     int samples = cst_row_samples(r), right;
     CST_TRY(cst_measure(&copy, t->m, samples, run, t));
     CST_TRY(cst_measure(&kernel, p->m, samples, cst_peak_run, p));
+    if (kernel.ms > 1.5 * copy.ms) { /* much longer, and its noise would be all there is to see */
+        int64_t items = (int64_t)((double)p->items * copy.ms / kernel.ms) / 1024 * 1024;
+        p->items = items < 1024 ? p->items < 1024 ? p->items : 1024 : items;
+        CST_TRY(cst_measure(&kernel, p->m, samples, cst_peak_run, p));
+    }
     double launches = copy.ms / kernel.ms;
     t->launches = launches < 1 ? 1 : launches > 100 ? 100 : (int)(launches + 0.5);
     t->beside = p;
@@ -179,7 +184,8 @@ static cst_status measure_overlap(cst_row_run *r, cst_row *row, transfer *t, cst
     CST_TRY(cst_measure(&both, t->m, samples, run, t));
     cst_row_time(row, &both, 0);
     kernel.ms *= t->launches;
-    row->value = 100 * (copy.ms + kernel.ms - both.ms) / (copy.ms < kernel.ms ? copy.ms : kernel.ms);
+    double hidden = copy.ms + kernel.ms - both.ms, shorter = copy.ms < kernel.ms ? copy.ms : kernel.ms;
+    row->value = hidden <= 0 ? 0 : hidden >= shorter ? 100 : 100 * hidden / shorter;
     return cst_rows_add(r->rows, row);
 }
 
@@ -193,7 +199,7 @@ cst_status cst_rows_overlap(cst_row_run *r)
         row.ceiling_of = "the shorter one hidden whole";
         CST_TRY(cst_row_tell(r, &row));
         cst_status st = open_transfer(&t, r);
-        if (st == CST_OK) st = cst_peak_open(&p, r, r->dev->group == 1 ? 16 : 4, r->dev->group == 1 ? 8 : 4, 1);
+        if (st == CST_OK) st = cst_peak_open(&p, r, &cst_peak_shapes(r->dev)[r->peak_shape]);
         if (st == CST_OK) st = measure_overlap(r, &row, &t, &p);
         st = close_transfer(&t, st);
         st = cst_peak_close(&p, st);
