@@ -11,7 +11,7 @@ typedef struct outcome {
     float *weights;
     size_t bytes;
     cst_mem_stats stats;
-    int migrating;
+    int migrating, on_host;      /* on_host: parameters whose state is there */
 } outcome;
 
 static void take_weights(outcome *r, cst_session *s)
@@ -69,6 +69,7 @@ static int run_session(outcome *r, const cst_session_options *o, uint64_t *least
         ck_ok(cst_mem_check(s->mem));
     }
     r->migrating = cst_mem_migrating(s->mem);
+    for (int i = 0; i < s->model->params; i++) r->on_host += cst_optim_on_host(s->optim, i);
     take_weights(r, s);
     cst_mem_get_stats(s->mem, &r->stats);
     ck_assert(!o->device_mem || r->stats.reserved_peak <= o->device_mem);
@@ -147,6 +148,38 @@ START_TEST(state_on_the_host_gives_the_same_bits)
 }
 END_TEST
 
+/* Tensors migrate, and the host updates the matrices of some layers. */
+START_TEST(layers_that_the_host_updates_give_the_same_bits)
+{
+    static const int percent[] = {75, 40, 20};
+    cst_session_options o = options(_i);
+    outcome want, got;
+    uint64_t least = 0;
+    if (!dev->info.exact_divide) return;
+    ck_assert(run_session(&want, &o, &least));
+    o.placement = CST_PLACEMENT_AUTO;
+    for (int layers = 1; layers <= (int)o.config.num_hidden_layers; layers++)
+        for (int k = 0; k < 3; k++) {
+            o.host_layers = layers;
+            o.recompute = k == 1 ? CST_RECOMPUTE_LAYER : CST_RECOMPUTE_NONE;
+            o.device_mem = want.stats.reserved_peak * (uint64_t)percent[k] / 100;
+            if (!run_session(&got, &o, &least)) {
+                o.device_mem = least;
+                ck_assert(run_session(&got, &o, &least));
+            }
+            ck_assert(got.migrating);
+            ck_assert_int_eq(got.on_host, 6 * layers);
+            same_bits("the host updates layers", &o, &want, &got);
+            free(got.weights);
+        }
+    o.host_layers = 0; /* a device that computes in host memory has no use for it */
+    ck_assert(run_session(&got, &o, &least));
+    if (dev->is_cpu) ck_assert_int_eq(got.on_host, 0);
+    same_bits("as predicted", &o, &want, &got);
+    free(want.weights), free(got.weights);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("placement");
@@ -154,6 +187,7 @@ int main(void)
     tcase_set_timeout(tc, 0);
     tcase_add_loop_test(tc, every_budget_gives_the_same_bits, 0, 4);
     tcase_add_loop_test(tc, state_on_the_host_gives_the_same_bits, 0, 4);
+    tcase_add_loop_test(tc, layers_that_the_host_updates_give_the_same_bits, 0, 4);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

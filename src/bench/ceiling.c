@@ -4,7 +4,7 @@
 #include "bench/measure.h"
 
 #define SAMPLES 5
-#define LONG_MS 100.0
+#define LONG_MS 10.0
 #define SIZE_LEAST 512
 #define SIZE_MOST 8192
 #define TRANSFER_MOST ((uint64_t)64 << 20)

@@ -11,7 +11,7 @@ typedef struct cst_ceilings {
 } cst_ceilings;
 
 /* Measure them within `budget` bytes (as cst_mem_create), with the engines that dev is set to. Squares grow from 512 rows to 8,192 until
- * one takes a tenth of a second or doesn't fit. DEVICE when a product is wrong, besides what the device returns. */
+ * one takes ten milliseconds or doesn't fit. DEVICE when a product is wrong, besides what the device returns. */
 cst_status cst_ceilings_measure(cst_ceilings *c, cst_device *dev, uint64_t budget);
 
 #endif

@@ -11,7 +11,8 @@
 
 /* ---- training runs as rows ---- */
 
-static cst_status add_run_row(cst_rows *rows, const cst_run_case *c, const char *kind, const char *unit, int less, double value, const char *missing)
+static cst_status add_run_row(cst_rows *rows, const cst_run_case *c, const char *kind, const char *unit, int less, double value,
+                              const char *missing)
 {
     cst_row r = {.row = CST_COMPARE_TRAINING, .unit = unit, .less = less, .value = value, .error = -1};
     snprintf(r.what, sizeof r.what, "%s, %s", c->name, kind);

@@ -129,7 +129,7 @@ RUN(run_adamw)
 RUN(run_adamw_host)
 {
     (void)c, (void)t;
-    cst_adamw_host(host[0], host[1], host[2], host[3], (size_t)F * D, 1, &adamw);
+    cst_adamw_host(host[0], host[1], host[2], host[3], NULL, (size_t)F * D, 1, &adamw);
     return CST_OK;
 }
 

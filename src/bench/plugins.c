@@ -111,9 +111,9 @@ cst_status cst_plugins_agree(int *compared, const cst_plugin_row *row, int n)
             int64_t both = losses(&row[i]) < losses(&row[k]) ? losses(&row[i]) : losses(&row[k]);
             for (int64_t t = 0; t < both; t++)
                 if (memcmp(&row[i].run.loss[t], &row[k].run.loss[t], sizeof(float)))
-                    return cst_fail(CST_STATE, "batch %lld, step %lld: the loss is %.9g with %s and %.9g with %s; where tensors are must not change it",
-                                    (long long)row[i].batch, (long long)t + 1, (double)row[k].run.loss[t], cst_plugin_name(row[k].plugin),
-                                    (double)row[i].run.loss[t], cst_plugin_name(row[i].plugin));
+                    return cst_fail(CST_STATE, "batch %lld, step %lld: loss %.9g with %s, %.9g with %s; where tensors are must not "
+                                    "change it", (long long)row[i].batch, (long long)t + 1, (double)row[k].run.loss[t],
+                                    cst_plugin_name(row[k].plugin), (double)row[i].run.loss[t], cst_plugin_name(row[i].plugin));
             *compared += 1;
             break; /* being the same goes from one to the next */
         }
@@ -129,9 +129,9 @@ json_t *cst_plugin_row_json(const cst_plugin_row *r, double gemm)
             json_object_update_new(j, json_pack("{s:I, s:I}", "need_bytes", (json_int_t)r->need, "lacking_bytes", (json_int_t)r->lacking));
         return j;
     }
-    json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "ms", r->step.ms, "ms_min", r->step.ms_min, "ms_max", r->step.ms_max,
-                                        "first_ms", r->first_ms, "samples_per_s", 1e3 * (double)r->batch / r->step.ms, "tokens_per_s",
-                                        r->tokens_per_s, "gflops", r->flops * 1e-9));
+    json_object_update_new(j, json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "ms", r->step.ms, "ms_min", r->step.ms_min,
+                                        "ms_max", r->step.ms_max, "first_ms", r->first_ms, "samples_per_s",
+                                        1e3 * (double)r->batch / r->step.ms, "tokens_per_s", r->tokens_per_s, "gflops", r->flops * 1e-9));
     json_object_update_new(j, json_pack("{s:I, s:I, s:f, s:f, s:i}", "device_peak_bytes", (json_int_t)r->device_peak, "host_peak_bytes",
                                         (json_int_t)r->host_peak, "up_bytes_step", r->up_bytes, "down_bytes_step", r->down_bytes,
                                         "recomputed_layers", r->recomputed));

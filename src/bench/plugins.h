@@ -47,8 +47,9 @@ typedef struct cst_plugin_row {
     cst_steps run;
 } cst_plugin_row;
 
-/* Measure a row with o's model, batch and budget (o->device_mem must be set); its placement is the plugin's. What doesn't fit the device or the
- * host is a row that says so, no failure. ddp: that row of the same batch, or NULL. r: cst_plugin_row_free, also after a failure. */
+/* Measure a row with o's model, batch and budget (o->device_mem must be set); its placement is the plugin's. What doesn't fit the
+ * device or the host is a row that says so, no failure. ddp: that row of the same batch, or NULL. r: cst_plugin_row_free, also after a
+ * failure. */
 cst_status cst_plugin_run(cst_plugin_row *r, cst_plugin plugin, const cst_session_options *o, int64_t steps, const cst_ceilings *c,
                           const cst_plugin_row *ddp, cst_steps_told told, void *user);
 void cst_plugin_row_free(cst_plugin_row *r);

@@ -54,8 +54,11 @@ static json_t *words(json_t *text)
 
 static json_t *device_json(json_t *known, const cst_device_info *d)
 {
-    json_t *j = json_deep_copy(known);
-    json_object_del(j, "index"); /* means nothing elsewhere */
+    json_t *j = json_deep_copy(known), *names = json_array(), *q;
+    size_t i;
+    json_array_foreach(json_object_get(j, "quirks"), i, q) json_array_append(names, json_object_get(q, "name"));
+    json_object_set_new(j, "quirks", names); /* `castor devices` tells what they are */
+    json_object_del(j, "index");             /* means nothing elsewhere */
     json_object_set_new(j, "platform_version", text_info(d, 1, CL_PLATFORM_VERSION)); /* NULL: no such member */
     json_object_set_new(j, "icd_suffix", text_info(d, 1, CL_PLATFORM_ICD_SUFFIX_KHR));
     json_object_set_new(j, "extensions", words(text_info(d, 0, CL_DEVICE_EXTENSIONS)));
@@ -134,20 +137,19 @@ static cst_status begin(submission *s, const cst_device_info *d)
     struct tm tm;
     strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&now, &tm));
     s->training = json_array();
-    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION, "name",
-                        name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device", device_json(s->o->device, d),
-                        "environment", environment_json(), "rows", "training", s->training);
-    return s->json ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", s->o->out);
+    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION,
+                        "name", name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device",
+                        device_json(s->o->device, d), "environment", environment_json(), "rows", "training", s->training);
+    return s->json ? cst_result_check(s->json, s->o->out) : cst_fail(CST_NO_MEMORY, "%s", s->o->out);
 }
 
-/* Replace the file by what is known now, checked as a reader would. */
+/* Replace the file by what is known now. */
 static cst_status save(submission *s)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < s->rows.n; i++) json_array_append_new(list, cst_row_json(&s->rows.list[i]));
     json_object_set_new(s->json, "rows", list);
     s->saved = s->rows.n;
-    CST_TRY(cst_result_check(s->json, s->o->out));
     char *text = json_dumps(s->json, JSON_INDENT(2) | JSON_REAL_PRECISION(9)), *all = NULL; /* nine digits give back every float */
     int n = text ? asprintf(&all, "%s\n", text) : -1;
     cst_status st = n < 0 ? cst_fail(CST_NO_MEMORY, "%s", s->o->out) : cst_file_write(s->o->out, all, (size_t)n);

@@ -25,8 +25,8 @@ static int told(void *user, int64_t number, int64_t all, int warm)
     const sweep *w = user;
     const cst_plugin_row *r = &w->row[w->rows];
     char line[120];
-    snprintf(line, sizeof line, "row %d of %d: batch %lld, %s, step %lld of %lld%s", w->rows + 1, w->batches * w->plugins, (long long)r->batch,
-             cst_plugin_name(r->plugin), (long long)number, (long long)all, warm ? " (warm-up)" : "");
+    snprintf(line, sizeof line, "row %d of %d: batch %lld, %s, step %lld of %lld%s", w->rows + 1, w->batches * w->plugins,
+             (long long)r->batch, cst_plugin_name(r->plugin), (long long)number, (long long)all, warm ? " (warm-up)" : "");
     if (!w->quiet) cst_status_line(line);
     return cst_interrupted();
 }
@@ -69,10 +69,11 @@ out:
 
 static void log_row(const cst_plugin_row *r)
 {
-    char need[32];
-    if (r->need) cst_log(CST_LOG_INFO, "batch %lld, %s: needs %s more", (long long)r->batch, cst_plugin_name(r->plugin), cst_bytes_text(need, (double)r->lacking));
-    else if (r->missing[0]) cst_log(CST_LOG_INFO, "batch %lld, %s: %s", (long long)r->batch, cst_plugin_name(r->plugin), r->missing);
-    else cst_log(CST_LOG_INFO, "batch %lld, %s: %.1f ms a step, %.1f tokens/s", (long long)r->batch, cst_plugin_name(r->plugin), r->step.ms, r->tokens_per_s);
+    char what[300], need[32];
+    if (r->need) snprintf(what, sizeof what, "needs %s more", cst_bytes_text(need, (double)r->lacking));
+    else if (r->missing[0]) snprintf(what, sizeof what, "%s", r->missing);
+    else snprintf(what, sizeof what, "%.1f ms a step, %.1f tokens/s", r->step.ms, r->tokens_per_s);
+    cst_log(CST_LOG_INFO, "batch %lld, %s: %s", (long long)r->batch, cst_plugin_name(r->plugin), what);
 }
 
 static cst_status measure(sweep *w)
@@ -98,9 +99,9 @@ static void print_json(const sweep *w, const char *differ)
     json_t *rows = json_array();
     const cst_ceilings *c = &w->ceilings;
     for (int i = 0; i < w->rows; i++) json_array_append_new(rows, cst_plugin_row_json(&w->row[i], c->gemm));
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:I}", "model", w->model, "device", w->device, "driver", w->driver, "type", "f32",
-                          "seq", (json_int_t)w->o.seq, "ranks", 1, "steps", (json_int_t)w->steps, "recompute", cst_recompute_name(w->o.recompute),
-                          "budget_bytes", (json_int_t)w->o.device_mem);
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:I}", "model", w->model, "device", w->device, "driver", w->driver,
+                          "type", "f32", "seq", (json_int_t)w->o.seq, "ranks", 1, "steps", (json_int_t)w->steps, "recompute",
+                          cst_recompute_name(w->o.recompute), "budget_bytes", (json_int_t)w->o.device_mem);
     json_object_update_new(j, json_pack("{s:f, s:I, s:f, s:f}", "gemm_gflops", c->gemm * 1e-9, "gemm_size", (json_int_t)c->gemm_size,
                                         "up_bytes_per_s", c->up, "down_bytes_per_s", c->down));
     json_object_set_new(j, "losses_compared", json_integer(w->compared));
@@ -113,24 +114,25 @@ static void print_json(const sweep *w, const char *differ)
 
 static void print_head(const sweep *w)
 {
-    char x[32], y[32], z[32], budget[32];
+    char x[32], y[32];
     const cst_ceilings *c = &w->ceilings;
-    printf("%s on %s: %lld tokens a sequence, fp32, ranks: 1, %lld steps after the warm-up\n", w->model, w->device, (long long)w->o.seq, (long long)w->steps);
-    printf("device memory: a budget of %s; fastest product: ", cst_bytes_text(budget, (double)w->o.device_mem));
+    printf("%s on %s: %lld tokens a sequence, fp32, ranks: 1, %lld steps after the warm-up\n", w->model, w->device, (long long)w->o.seq,
+           (long long)w->steps);
+    printf("device memory: a budget of %s; fastest product: ", cst_bytes_text(x, (double)w->o.device_mem));
     if (c->gemm > 0) printf("%s (%lld rows and columns)", cst_thousands_text(x, c->gemm, "FLOP/s"), (long long)c->gemm_size);
     else printf("no room for one");
     if (c->up > 0 && c->down > 0)
-        printf("; transfers: %s up, %s down", cst_thousands_text(y, c->up, "B/s"), cst_thousands_text(z, c->down, "B/s"));
-    printf("\n%6s  %-14s %10s %10s %10s %10s %14s %8s %11s %11s %11s %11s %8s %6s\n", "batch", "plugin", "samples/s", "tokens/s", "ms a step", "first, ms",
-           "model FLOP/s", "of GEMM", "device", "host", "up a step", "down a step", "overlap", "again");
+        printf("; transfers: %s up, %s down", cst_thousands_text(x, c->up, "B/s"), cst_thousands_text(y, c->down, "B/s"));
+    printf("\n%6s  %-14s %10s %10s %10s %10s %14s %8s %11s %11s %11s %11s %8s %6s\n", "batch", "plugin", "samples/s", "tokens/s",
+           "ms a step", "first, ms", "model FLOP/s", "of GEMM", "device", "host", "up a step", "down a step", "overlap", "again");
 }
 
 static void print_row(const sweep *w, const cst_plugin_row *r)
 {
-    char flops[32], device[32], host[32], up[32], down[32], of[16] = "-", overlap[16] = "-";
+    char text[5][32], of[16] = "-", overlap[16] = "-";
     printf("%6lld  %-14s ", (long long)r->batch, cst_plugin_name(r->plugin));
     if (r->need) {
-        printf("doesn't fit: needs %s more (%s)\n", cst_bytes_text(up, (double)r->lacking), cst_bytes_text(down, (double)r->need));
+        printf("doesn't fit: needs %s more (%s)\n", cst_bytes_text(text[0], (double)r->lacking), cst_bytes_text(text[1], (double)r->need));
         return;
     }
     if (r->missing[0]) {
@@ -139,9 +141,10 @@ static void print_row(const sweep *w, const cst_plugin_row *r)
     }
     if (w->ceilings.gemm > 0) snprintf(of, sizeof of, "%.1f%%", 100 * r->flops / w->ceilings.gemm);
     if (r->overlap >= 0) snprintf(overlap, sizeof overlap, "%.0f%%", 100 * r->overlap);
-    printf("%10.2f %10.1f %10.2f %10.1f %14s %8s %11s %11s %11s %11s %8s %6d\n", 1e3 * (double)r->batch / r->step.ms, r->tokens_per_s, r->step.ms, r->first_ms,
-           cst_thousands_text(flops, r->flops, "FLOP/s"), of, cst_bytes_text(device, (double)r->device_peak), cst_bytes_text(host, (double)r->host_peak),
-           cst_bytes_text(up, r->up_bytes), cst_bytes_text(down, r->down_bytes), overlap, r->recomputed);
+    printf("%10.2f %10.1f %10.2f %10.1f %14s %8s %11s %11s %11s %11s %8s %6d\n", 1e3 * (double)r->batch / r->step.ms, r->tokens_per_s,
+           r->step.ms, r->first_ms, cst_thousands_text(text[0], r->flops, "FLOP/s"), of, cst_bytes_text(text[1], (double)r->device_peak),
+           cst_bytes_text(text[2], (double)r->host_peak), cst_bytes_text(text[3], r->up_bytes), cst_bytes_text(text[4], r->down_bytes),
+           overlap, r->recomputed);
 }
 
 static void print_text(const sweep *w, const char *differ)

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 
 static const cst_command commands[] = {
-    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
+    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--doctor] [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
      "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",

@@ -9,8 +9,12 @@ static const struct words {
     const char *text;      /* paragraphs, with a line end between them */
     const char *examples;  /* "what it does|command", with line ends between them */
 } words[] = {
-    {IN_DEVICES, "Lists every device of every OpenCL platform with its memory and abilities. The one with * is what --device would be.",
-     "Devices as JSON|castor devices --json"},
+    {IN_DEVICES,
+     "Lists every device of every OpenCL platform with its memory, its abilities and the quirks of its driver that Castor knows and works around. The "
+     "one with * is what --device would be.\n"
+     "--doctor looks at the OpenCL loader's settings and drivers, at the machine's GPUs, their drivers in the kernel and the permission to use them, "
+     "tells what is wrong and what to install on this distribution, and ends with 0 when there is a device that Castor can use, else with 1.",
+     "Devices as JSON|castor devices --json\nWhy isn't my GPU there?|castor devices --doctor"},
     {IN_TRAIN,
      "Trains from a random start (--config) or goes on from a Hugging Face folder (--model). The text is one stream of tokens, cut into blocks "
      "of --seq tokens; a step is --accum micro-batches of --batch blocks. A step is planned before anything is allocated: what doesn't fit "
@@ -150,13 +154,14 @@ static const char *const files[][2] = {
                      "engines of the matrix products, times, and how it ended"},
     {"OUT/report.html", "all that on one page, with charts; it needs nothing else and may be sent around"},
     {"OUT/cache/", "token ids of the texts, under hashes of text and tokenizer; may be deleted"},
-    {"$CASTOR_CACHE_DIR", "built kernels and what castor tune found, a folder a device; may be deleted"},
+    {"$CASTOR_CACHE_DIR", "built kernels, what castor tune found, and which kernels and engines compute right (proofs-*.json); may be deleted"},
 };
 
 static const char *const environment[][2] = {
     {"CASTOR_DEVICE", "default of --device"},
     {"CASTOR_CACHE_DIR", "where built kernels and tuned settings are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)"},
     {"CASTOR_CL_DIR", "read kernels from this folder instead of the program (development)"},
+    {"CASTOR_SELF_TEST", "off: use kernels and engines that computed wrong results on this device, or haven't been tried"},
     {"CASTOR_GPU_SHAPE", "1: build a CPU's kernels in the form for GPUs (development)"},
 };
 

@@ -127,8 +127,9 @@ typedef enum cst_option_kind {
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
-    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, "1", IN_STEP,                                                                 \
-      "with --placement static: part of the parameters (0 to 1) whose optimizer state is on the host")                            \
+    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, NULL, IN_STEP,                                                                \
+      "part (0 to 1) of the optimizer state that is on the host: with --placement static of all (default 1), with auto, where "     \
+      "tensors migrate, of the layers' matrices (default: as much as makes the step shortest)")                                     \
     X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                       \
       "most host memory for what isn't on the device (placement auto); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \
@@ -171,6 +172,7 @@ typedef enum cst_option_kind {
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
+    X(DOCTOR, "doctor", FLAG, NULL, 0, NULL, IN_DEVICES, "why there is no usable device, or not the one expected, and what to install")   \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
     X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \

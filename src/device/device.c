@@ -27,6 +27,18 @@ static void text_info(char *dst, size_t size, cl_device_id id, cl_device_info wh
     for (size_t n = strlen(dst); n && dst[n - 1] == ' ';) dst[--n] = 0;
 }
 
+#define SUB_GROUP_SIZES_INTEL 0x4108 /* cl_intel_required_subgroup_size */
+
+/* Smallest sub-group that kernels may ask for, 0: unknown. */
+static size_t least_sub_group(cl_device_id id)
+{
+    size_t list[8], n = 0, least = 0;
+    if (clGetDeviceInfo(id, SUB_GROUP_SIZES_INTEL, sizeof list, list, &n) != CL_SUCCESS) return 0;
+    for (size_t i = 0; i < n / sizeof *list; i++)
+        if (!least || list[i] < least) least = list[i];
+    return least;
+}
+
 #define KERNEL_EXEC_TIMEOUT_NV 0x4005 /* of cl_nv_device_attribute_query: the GPU drives a display */
 #define SCALAR(id, what, var) clGetDeviceInfo(id, what, sizeof(var), &(var), NULL)
 
@@ -70,6 +82,7 @@ static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
     if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &n) == CL_SUCCESS && (ext = calloc(1, n + 1)))
         clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, n, ext, NULL);
     d->fp16 = ext && strstr(ext, "cl_khr_fp16") != NULL;
+    d->sub_group = ext && strstr(ext, "cl_intel_required_subgroup_size") ? least_sub_group(id) : 0;
     d->quirks = cst_quirk_flags(d);
     cl_bool killed = CL_FALSE;
     if (ext && strstr(ext, "cl_nv_device_attribute_query") && SCALAR(id, KERNEL_EXEC_TIMEOUT_NV, killed) == CL_SUCCESS && killed)
@@ -208,6 +221,20 @@ cst_status cst_device_reshape(cst_device *dev, const char *file)
     return CST_OK;
 }
 
+/* What kernels are told of the device. */
+static void shape_set(cst_device *dev)
+{
+    const cst_device_info *d = &dev->info;
+    dev->is_cpu = (d->type & CL_DEVICE_TYPE_CPU) != 0;
+    /* The tests ask for a GPU's shape on CPUs too. */
+    int as_gpu = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
+    cst_shape shape = as_gpu ? gpu_shape(d) : cpu_shape;
+    dev->group = shape.group;
+    dev->vec = shape.vec;
+    /* Intel's GPUs have 128 registers as wide as their smallest sub-group; AMD's and NVIDIA's have about 255 */
+    dev->registers = d->sub_group ? 128 : 255;
+}
+
 cst_status cst_device_open(cst_device **out, const char *spec, int profile)
 {
     cst_device_info *list;
@@ -225,11 +252,7 @@ cst_status cst_device_open(cst_device **out, const char *spec, int profile)
     dev->info = list[pick];
     CST_GO(cst_quirk_refusal(&dev->info), out);
     dev->profile = profile;
-    dev->is_cpu = (dev->info.type & CL_DEVICE_TYPE_CPU) != 0;
-    /* The tests ask for a GPU's shape on CPUs too. */
-    cst_shape shape = !dev->is_cpu || dev->info.quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE") ? gpu_shape(&dev->info) : cpu_shape;
-    dev->group = shape.group;
-    dev->vec = shape.vec;
+    shape_set(dev);
     if (dev->info.quirks & CST_QUIRK_WATCHDOG) dev->launch_flops = LAUNCH_SECONDS * 2e6 * dev->info.clock_mhz * dev->info.units;
     cl_context_properties props[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)dev->info.platform_id, 0};
     dev->context = clCreateContext(props, 1, &dev->info.id, context_error, NULL, &err);
@@ -271,15 +294,15 @@ void cst_device_word(char *dst, size_t size, const cst_device_info *d)
     cst_word_add(dst, size, d->driver);
 }
 
-cst_status cst_device_imagine(cst_device **out, uint64_t memory)
+cst_status cst_device_imagine(cst_device **out, const cst_device_info *info)
 {
+    static const cst_device_info gpu = {.name = "no device", .type = CL_DEVICE_TYPE_GPU, .mem_bytes = (uint64_t)1 << 50,
+                                        .max_alloc = (uint64_t)1 << 50, .local_bytes = 48 << 10, .units = 32, .max_group = 256,
+                                        .align = 256};
     cst_device *dev = calloc(1, sizeof *dev);
     if (!dev) return cst_fail(CST_NO_MEMORY, "device");
-    dev->info = (cst_device_info){.type = CL_DEVICE_TYPE_GPU, .mem_bytes = memory, .max_alloc = memory, .local_bytes = 48 << 10, .units = 32,
-                                  .max_group = 256, .align = 256};
-    snprintf(dev->info.name, sizeof dev->info.name, "no device");
-    dev->vec = 4;
-    dev->group = 128;
+    dev->info = info ? *info : gpu;
+    shape_set(dev);
     cst_status st = cst_program_table_create(&dev->programs);
     if (st == CST_OK) *out = dev;
     else cst_device_close(dev);

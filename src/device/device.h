@@ -28,6 +28,7 @@ typedef struct cst_device_info {
     int fp16, fp64;          /* arithmetic in these types */
     int exact_divide;        /* correctly rounded fp32 divide and square root */
     int unified;             /* device and host share their memory */
+    size_t sub_group;        /* smallest sub-group, where the driver tells (Intel's), else 0 */
     unsigned quirks;         /* CST_QUIRK_ flags, see quirks.h */
 } cst_device_info;
 
@@ -44,6 +45,7 @@ typedef struct cst_device {
     cl_command_queue compute, up, down;
     int is_cpu;              /* one work-item per group and wide vectors, instead of work-groups */
     int group, vec;          /* the shape of kernels, as in cst_shape, but of those in `reshaped` */
+    int registers;           /* numbers that a work-item keeps in registers at most */
     char reshaped[16][24];   /* files of cl/ that are built in the other shape, see cst_device_reshape */
     int reshapes;
     struct json_t *verdicts; /* see verdict.h; NULL before they were asked for */
@@ -71,8 +73,9 @@ cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n
 /* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. UNSUPPORTED where a quirk
  * refuses it. */
 cst_status cst_device_open(cst_device **out, const char *spec, int profile);
-/* A GPU that isn't there, with `memory` bytes: enough for a manager that is planning, nothing else. */
-cst_status cst_device_imagine(cst_device **out, uint64_t memory);
+/* A device that isn't there, with the shape that one described like this gets: enough for a manager that is planning,
+ * nothing else. info NULL: a GPU with any amount of memory. */
+cst_status cst_device_imagine(cst_device **out, const cst_device_info *info);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
 

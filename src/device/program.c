@@ -116,14 +116,19 @@ static cst_status program_build(program *p, cst_device *dev)
     return CST_OK;
 }
 
+cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options)
+{
+    cst_shape shape = cst_device_shape(dev, file);
+    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s", shape.group, shape.vec,
+                     dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
+                     options ? options : "");
+    return n < 0 || n >= 512 ? cst_fail(CST_STATE, "options of cl/%s.cl are too long", file) : CST_OK;
+}
+
 static cst_status program_get(program **out, cst_device *dev, const char *file, const char *options)
 {
     char all[512];
-    cst_shape shape = cst_device_shape(dev, file);
-    int n = snprintf(all, sizeof all, "-DWG=%d -DVW=%d%s%s%s", shape.group, shape.vec,
-                     dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
-                     options ? options : "");
-    if (n < 0 || (size_t)n >= sizeof all) return cst_fail(CST_STATE, "options of cl/%s.cl are too long", file);
+    CST_TRY(cst_program_options(all, dev, file, options));
     for (program *p = dev->programs->first; p; p = p->next)
         if (!strcmp(p->file, file) && !strcmp(p->options, all)) {
             *out = p;
@@ -135,6 +140,7 @@ static cst_status program_get(program **out, cst_device *dev, const char *file, 
         return cst_fail(CST_NO_MEMORY, "cl/%s.cl", file);
     }
     cst_status st;
+    cst_log(CST_LOG_DEBUG, "cl/%s.cl with %s", file, all);
     CST_GO(cst_source_get(&p->source, file), fail);
     CST_GO(program_build(p, dev), fail);
     p->next = dev->programs->first;

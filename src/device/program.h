@@ -31,6 +31,9 @@ typedef struct cst_kernel {
  * when it doesn't compile; the detail names device, kernel, options and the compiler's first lines. */
 cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options);
 
+/* The build options of cl/<file>.cl, those that every build gets included. STATE when they are too long. */
+cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options);
+
 /* Look kernels of cl/<file>.cl up anew: their build options have changed. Those handed out stay valid. */
 void cst_kernel_forget(cst_device *dev, const char *file);
 

@@ -152,9 +152,6 @@ void cst_mem_drop_slabs(cst_mem *m);
 cst_status cst_mem_plan_slabs(cst_mem *m);
 cst_status cst_mem_other_slabs(cst_mem *m); /* step.c: move everything to the host, then that */
 
-/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
-uint64_t cst_host_available(void);
-
 /* tensor.c. Bytes a tensor takes in the arena: its own and its guards. */
 size_t cst_tensor_extent(const cst_tensor *t);
 cst_status cst_guard_fill(cst_tensor *t);

@@ -217,6 +217,13 @@ cst_status cst_mem_mark(cst_mem *m, cl_event *mark);
 /* As write_async, but waiting for `mark` only instead of all operators enqueued so far: none behind it may use the
  * tensor's place. */
 cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done);
+/* A tensor that the host makes anew, whole, in the middle of an iteration, while operators only read it: the plan needn't know.
+ * host_room: where to write it: its room on the host, which no transfer uses any more; NULL: there is none (it doesn't
+ * migrate, is part of a chunk, or an operator has changed it): then cst_tensor_write. host_renewed: it is written; a copy
+ * on the device is renewed too, behind all operators enqueued so far. In between, and while host_renewed fails, nothing
+ * may use the tensor. */
+cst_status cst_tensor_host_room(cst_tensor *t, void **room);
+cst_status cst_tensor_host_renewed(cst_tensor *t);
 /* Wait for *done, release it, set it to NULL. */
 cst_status cst_mem_wait(cl_event *done);
 /* The same for a download; *end_ns: when it ended by the device's clock, 0 where the device doesn't tell. */
@@ -228,6 +235,9 @@ cst_status cst_mem_finish(cst_mem *m);
  * makes it pinned. Freed by cst_host_free; NULL is fine there. */
 cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes);
 void cst_host_free(cst_mem *m, void *p);
+
+/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
+uint64_t cst_host_available(void);
 
 /* Test aid: put `bytes` of a known pattern before and after every tensor placed from now on;
  * guards_check reads them back: STATE names the tensor whose border was written. */

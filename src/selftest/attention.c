@@ -79,13 +79,13 @@ cst_status cst_trial_attention(cst_trial *r)
 
 cst_status cst_trial_attention_decode(cst_trial *r)
 {
-    enum { COUNT = 131, AT = 5, NEW = 3 };
+    enum { KEPT = CST_TRIAL_COLS, COUNT = KEPT - 8, AT = 5, NEW = 3 }; /* some rows for each of 128 work-items */
     int hd = (int)(r->use->columns / r->use->heads), D = HEADS * hd;
     cst_tensor *q, *k, *v, *x, *o;
-    double *hq, *hk, *hv, *hx, *ho, p[SEQ];
+    double *hq, *hk, *hv, *hx, *ho, p[KEPT];
     CST_TRY(cst_trial_random(&q, &hq, r, 1, D, -1, 1));
-    CST_TRY(cst_trial_random(&k, &hk, r, SEQ, D, -1, 1));
-    CST_TRY(cst_trial_random(&v, &hv, r, SEQ, D, -1, 1));
+    CST_TRY(cst_trial_random(&k, &hk, r, KEPT, D, -1, 1));
+    CST_TRY(cst_trial_random(&v, &hv, r, KEPT, D, -1, 1));
     CST_TRY(cst_trial_random(&x, &hx, r, NEW, D, -1, 1));
     CST_TRY(cst_trial_empty(&o, r, 1, D));
     CST_TRY(cst_trial_room(&ho, r, D));

@@ -16,6 +16,7 @@ typedef struct cst_self_test_use {
     cst_activation activation;
     int dropout, train;       /* dropout; AdamW and gradient norm */
     int generate, cast;       /* attention with kept keys; conversions to and from 16 bits */
+    uint64_t device_mem;      /* budget, 0: none; a trial that needs more (3 MiB at most) is left out */
 } cst_self_test_use;
 
 /* Prove what hasn't been proven. Warnings tell what is out of use. UNSUPPORTED when kernels are wrong that nothing can

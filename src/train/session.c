@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "op/adamw.h"
 #include "op/cross_entropy.h"
 #include "device/program.h"
 #include "gemm/packed.h"
@@ -13,6 +14,10 @@
 #include "selftest/selftest.h"
 
 #define MIB 1048576.0
+#define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
+#define HOST_SHARE 0.8    /* of its rate alone that the host keeps while transfers use its memory in both directions */
+#define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
+#define WORTH_IT 0.99     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
 {
@@ -59,6 +64,7 @@ static cst_status set_up(cst_session *s, cst_placement placement)
     int64_t n = o->batch * o->seq, one = 1;
     cst_optim_options optim = o->optim;
     optim.host_share = placement == CST_PLACEMENT_STATIC ? 1 - o->device_optim : 0;
+    optim.host_layers = s->host_layers;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, !o->forward_only, o->frozen));
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
@@ -139,41 +145,124 @@ static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
     return cst_mem_plan_commit(s->mem);
 }
 
-/* Predicted seconds of a step with so many layers computed again; infinite when that doesn't fit. */
-static cst_status predict(cst_session *s, int layers, double *seconds)
+/* --- what migrates: how much is computed again, and what the host updates, is a question of predicted time --------- */
+
+/* When the first operator begins that uses a tensor of this name, if nothing waits; 0: none does. */
+static double first_use(const cst_trace *t, const char *name)
+{
+    double now = 0;
+    int x = 0;
+    while (x < t->tensors && strcmp(t->tensor[x].name, name)) x++;
+    for (int k = 0; k < t->moments; now += cst_trace_seconds(t, k++))
+        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++)
+            if (t->use[u].tensor == x) return now;
+    return 0;
+}
+
+/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. The
+ * host begins when the norm is known, which is when the iteration begins; a layer is enqueued when the one that is
+ * CST_OPTIM_AHEAD further on is updated. */
+static double host_is_late(const cst_session *s, uint64_t *bytes)
+{
+    const cst_trace *t = cst_mem_trace(s->mem);
+    const cst_model *M = s->model;
+    double now = NORM_ARRIVES, late = 0, needed = 0;
+    *bytes = 0;
+    for (int i = 0, layer = -1; i < M->params; i++) {
+        if (!cst_optim_on_host(s->optim, i)) continue;
+        now += (double)M->param[i].count / s->host_rate;
+        *bytes += M->w[i]->bytes;
+        int before = M->param[i].layer - CST_OPTIM_AHEAD;
+        if (M->param[i].layer != layer && before >= 0)
+            needed = first_use(t, M->w[cst_param_id(&M->config, CST_ROLE_K_WEIGHT, before)]->name);
+        layer = M->param[i].layer;
+        if (now - needed > late) late = now - needed;
+    }
+    return late;
+}
+
+/* Predicted seconds of a step with so many layers computed again and updated on the host; infinite when that doesn't fit. */
+static cst_status predict(cst_session *s, int layers, int host_layers, double *seconds)
 {
     cst_plan *plan;
+    uint64_t bytes;
     take_down(s);
+    s->host_layers = host_layers;
     CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum));
     cst_status st = cst_mem_plan_try(&plan, s->mem);
-    *seconds = st == CST_OK ? plan->seconds : INFINITY;
+    *seconds = INFINITY;
     if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
+    *seconds = plan->seconds;
+    if (host_layers && s->host_rate > 0) {
+        const cst_rates *r = &cst_mem_trace(s->mem)->rates;
+        double late = host_is_late(s, &bytes), down = (double)(plan->down_bytes + bytes) / (r->down * r->both);
+        uint64_t host = plan->host_bytes + 4 * bytes, left = cst_host_available();
+        *seconds = fmax(*seconds + late, down);
+        if ((s->o.host_mem && host > s->o.host_mem) || (left && host + HOST_MARGIN > left)) *seconds = INFINITY;
+    }
     cst_plan_free(plan);
     return CST_OK;
 }
 
-/* Tensors migrate. How many layers are computed again is a question of predicted time, asked in halves. */
+/* The best of 0 to `all` layers in *layers (s->recompute or s->host_layers, as `host` says), asked in halves: from quarters
+ * on (step 0) or from what it is now on. */
+static cst_status search(cst_session *s, int host, int all, int step, int best[2], double *least)
+{
+    double seconds;
+    int k[2] = {best[0], best[1]};
+    for (int i = 0; i <= 4 && !step; i++) {
+        k[host] = all * i / 4;
+        CST_TRY(predict(s, k[0], k[1], &seconds));
+        if (seconds < *least) best[host] = k[host], *least = seconds;
+    }
+    for (int d = step ? step : all / 8, at = best[host]; d >= 1; d /= 2, at = best[host])
+        for (k[host] = at - d; k[host] <= at + d; k[host] += 2 * d) {
+            if (k[host] < 0 || k[host] > all) continue;
+            CST_TRY(predict(s, k[0], k[1], &seconds));
+            if (seconds < *least) best[host] = k[host], *least = seconds;
+        }
+    return CST_OK;
+}
+
+/* May the host update at all? Placement never changes numbers; and a device that computes in host memory has no use for it. */
+static int host_may(const cst_session *s)
+{
+    return s->o.with_optim && s->o.host_layers >= 0 && s->dev->info.exact_divide && !s->dev->is_cpu && !s->dev->info.unified;
+}
+
+/* Into s->recompute and s->host_layers. */
+static cst_status choose_places(cst_session *s)
+{
+    int all = layers_of(s, CST_RECOMPUTE_LAYER), again = s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only;
+    int given = s->o.host_layers > 0 && s->o.with_optim ? s->o.host_layers : 0;
+    int best[2] = {layers_of(s, s->o.recompute), given < all ? given : all};
+    int may = host_may(s) && !given;
+    double least = INFINITY;
+    if (again) {
+        CST_TRY(search(s, 0, all, 0, best, &least));
+        if (least == INFINITY) best[0] = all;
+    }
+    if (may) {
+        if (!again) CST_TRY(predict(s, best[0], best[1], &least));
+        int other[2] = {best[0], 0};
+        double with = least;
+        s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
+        if (s->host_rate > 0) CST_TRY(search(s, 1, all, 0, other, &with));
+        if (again && other[1]) CST_TRY(search(s, 0, all, all / 8 ? all / 8 : 1, other, &with));
+        if (with < WORTH_IT * least) memcpy(best, other, sizeof best);
+    }
+    s->recompute = best[0];
+    s->host_layers = best[1];
+    return CST_OK;
+}
+
 static cst_status place_migrating(cst_session *s)
 {
-    int all = layers_of(s, CST_RECOMPUTE_LAYER), best = layers_of(s, s->o.recompute);
     s->packed = 0;
     cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
-    if (s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only) {
-        double least = INFINITY, seconds;
-        for (int i = 0; i <= 4; i++) {
-            CST_TRY(predict(s, all * i / 4, &seconds));
-            if (seconds < least) best = all * i / 4, least = seconds;
-        }
-        for (int d = all / 8, at = best; d >= 1; d /= 2, at = best)
-            for (int k = at - d; k <= at + d; k += 2 * d) {
-                if (k < 0 || k > all) continue;
-                CST_TRY(predict(s, k, &seconds));
-                if (seconds < least) best = k, least = seconds;
-            }
-        if (least == INFINITY) best = all;
-    }
+    CST_TRY(choose_places(s));
     take_down(s);
-    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, best, s->o.accum));
+    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, s->recompute, s->o.accum));
     cst_status st = cst_mem_plan_commit(s->mem);
     if (st == CST_OVER_BUDGET) {
         uint64_t need;
@@ -184,8 +273,10 @@ static cst_status place_migrating(cst_session *s)
     s->placement = CST_PLACEMENT_AUTO;
     const cst_plan *plan = cst_mem_plan(s->mem);
     s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
-    cst_log(CST_LOG_DEBUG, "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, %d of %d layers computed again", s->planned / MIB,
-            (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, best, all);
+    cst_log(CST_LOG_DEBUG,
+            "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, of %d layers %d computed again, %d updated on the host",
+            s->planned / MIB, (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, layers_of(s, CST_RECOMPUTE_LAYER), s->recompute,
+            s->host_layers);
     return CST_OK;
 }
 
@@ -226,7 +317,7 @@ static cst_status check(const cst_session_options *o)
 static cst_status self_test(cst_device *dev, const cst_session_options *o)
 {
     cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
-                             .dropout = o->dropout > 0, .train = o->with_optim};
+                             .dropout = o->dropout > 0, .train = o->with_optim, .device_mem = o->device_mem};
     return cst_self_test(dev, &use);
 }
 
@@ -278,9 +369,10 @@ cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
     s->o.pack = CST_PACK_NEVER;
     CST_GO(check(o), fail);
     if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
-    else CST_GO(cst_device_imagine(&s->dev, (uint64_t)1 << 50), fail);
+    else CST_GO(cst_device_imagine(&s->dev, NULL), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
+    s->host_layers = o->host_layers > 0 ? o->host_layers : 0;
     CST_GO(dry_run(s, CST_PLACEMENT_RESIDENT, layers_of(s, o->recompute), o->accum), fail);
     CST_GO(cst_trace_copy(out, cst_mem_trace(s->mem)), fail);
     snprintf((*out)->about, sizeof (*out)->about, "%lld layers of %lld, batch %lld of %lld tokens, %d micro-batches, recompute %s",
@@ -336,7 +428,7 @@ cst_status cst_session_micro(cst_session *s, uint64_t index)
                   .accumulate = s->micros > 0};
     p.user = s->optim;
     if (s->optim && !s->micros) p.before = cst_optim_before;
-    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete;
+    if (s->optim && s->micros + 1 == s->o.accum && !s->keeps_gradients) p.complete = cst_optim_complete;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
     CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));

@@ -44,6 +44,8 @@ typedef struct cst_session_options {
     int forward_only;        /* not even those: cst_model_evaluate is all that is planned for; needs with_optim 0 */
     cst_optim_options optim; /* host_share is set by the placement */
     double device_optim;     /* part of the optimizer's state that placement STATIC leaves on the device: 0 to 1 */
+    int host_layers;         /* with placement AUTO, where tensors migrate: of so many layers, the last ones, the optimizer's
+                              * state is on the host; 0: as many as make the predicted step shortest; -1: of none */
     cst_placement placement;
     cst_pack pack;
     cst_recompute recompute;
@@ -64,8 +66,11 @@ typedef struct cst_session {
     cst_placement placement; /* what was chosen */
     int packed;              /* weights are kept packed as well */
     int recompute;           /* layers computed again in backward */
+    int host_layers;         /* layers, from the last on, whose optimizer state is on the host while tensors migrate */
     uint64_t planned;        /* bytes on the device that the plan needs */
+    double host_rate;        /* elements/s that AdamW on the host updates, 0: not measured */
     int micros;              /* micro-batches of the step so far */
+    int keeps_gradients;     /* they stay in M->g, for who looks at them; no cst_optim_step follows */
 } cst_session;
 
 /* Open the device, plan, place. The weights are undefined afterwards: set them (cst_model_init,
