@@ -79,7 +79,7 @@ static const struct words {
      "Finds the length of the iteration in a sequence of accesses: a text with one access a line, any words, or a trace, whose own operators are the "
      "sequence. The period is exact where iterations equal each other access by access; else it is that of what comes again in the same order with "
      "other accesses in between. Sequences of a million accesses and more are transformed on a GPU where there is one.",
-     "Is there a loop in a step?|castor trace period step.json"},
+     "What does a program repeat?|castor trace period accesses.txt"},
     {IN_REPORT, "Reads metrics.jsonl and run.json of a folder that castor train has written to, and writes report.html there. A run does that "
                 "itself, after each evaluation and checkpoint and at its end; this is for one that goes on or was killed.",
      "Look at a run|castor report run/a && xdg-open run/a/report.html"},
