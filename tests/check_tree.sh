@@ -17,6 +17,7 @@ for f in cl/*.cl; do
     x=$(basename "$f" .cl)
     case $x in
     gemm_*) grep -q "\"$x\"" src/gemm/*.c || bad "$f is used nowhere in src/gemm" ;;
+    period) grep -q "\"$x\"" src/memory/*.c || bad "$f is used nowhere in src/memory" ;;
     bench_*) grep -q "\"$x\"" src/bench/*.c || bad "$f is used nowhere in src/bench" ;;
     *) [ -f "src/op/$x.c" ] || bad "$f has no src/op/$x.c" ;;
     esac

@@ -2,6 +2,7 @@
  * the bit, whatever they do in between and wherever they stop. */
 #include "migration_testing.h"
 
+#include "memory/period_internal.h"
 #include "memory/plan.h"
 
 static void make(toy *y, uint64_t seed)
@@ -233,6 +234,43 @@ START_TEST(marks_take_over)
 }
 END_TEST
 
+/* clFFT's transforms and ours, within the budget and with even books. */
+START_TEST(the_device_correlates_as_the_host)
+{
+    static const int64_t lengths[] = {1, 2, 63, 700, 4096, 50000};
+    ck_ok(cst_mem_create(&mem, dev, 64 * MIB));
+    for (int k = 0; k < 6; k++) {
+        int64_t n = lengths[k];
+        uint64_t *s = malloc((size_t)n * sizeof *s);
+        float *r = malloc((size_t)(n / 2 + 1) * sizeof *r), *got = malloc((size_t)(n / 2 + 1) * sizeof *got);
+        for (int64_t i = 0; i < n; i++) s[i] = cst_random_u64(5, 6, (uint64_t)i % 300) % 40;
+        ck_ok(cst_period_correlate_host(r, s, n));
+        ck_ok(cst_period_correlate_device(got, s, n, mem));
+        for (int64_t l = 0; l <= n / 2; l++) {
+            double views = 0; /* by definition */
+            for (int64_t i = 0; n < 5000 && i + l < n; i++)
+                for (int bit = 0; bit < CST_PERIOD_VIEWS; bit++) views += cst_period_mix(s[i]) >> bit & 1 ^ (cst_period_mix(s[i + l]) >> bit & 1) ? -1 : 1;
+            if (n < 5000) ck_assert_msg(fabs(r[l] - views / CST_PERIOD_VIEWS) <= 1e-5 * (double)n, "host: r[%d] = %g, wanted %g", (int)l, r[l], views / CST_PERIOD_VIEWS);
+            ck_assert_msg(fabsf(r[l] - got[l]) <= 1e-5f * (float)n, "%d accesses: r[%d] = %g on the device, %g on the host", (int)n, (int)l, got[l], r[l]);
+        }
+        free(s), free(r), free(got);
+    }
+    cst_mem_stats st;
+    cst_mem_get_stats(mem, &st);
+    ck_assert_uint_eq(st.reserved, 0);
+    ck_assert(st.reserved_peak <= st.budget && st.reserved_peak > 8 * 131072);
+    ck_ok(cst_mem_free(mem));
+    ck_ok(cst_mem_create(&mem, dev, MIB / 4));
+    float r[2000];
+    static uint64_t s[30000];
+    ck_fails(cst_period_correlate_device(r, s, 30000, mem), CST_OVER_BUDGET, "budget");
+    cst_mem_get_stats(mem, &st);
+    ck_assert_uint_eq(st.reserved, 0);
+    ck_ok(cst_mem_free(mem));
+    mem = NULL;
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("unmarked");
@@ -245,6 +283,7 @@ int main(void)
     tcase_add_test(tc, a_loop_inside_of_the_iteration);
     tcase_add_test(tc, the_period_changes);
     tcase_add_test(tc, marks_take_over);
+    tcase_add_test(tc, the_device_correlates_as_the_host);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

@@ -76,6 +76,11 @@ static const struct words {
      "Draw a plan|castor trace html step.json --device-mem 4GiB --out step.html"},
     {IN_EVENTS, "Writes the same times as trace events: open the file with ui.perfetto.dev or chrome://tracing.",
      "Zoom into a plan|castor trace perfetto step.json --device-mem 4GiB --out step.events.json"},
+    {IN_PERIOD,
+     "Finds the length of the iteration in a sequence of accesses: a text with one access a line, any words, or a trace, whose own operators are the "
+     "sequence. The period is exact where iterations equal each other access by access; else it is that of what comes again in the same order with "
+     "other accesses in between. Sequences of a million accesses and more are transformed on a GPU where there is one.",
+     "What does a program repeat?|castor trace period accesses.txt"},
     {IN_REPORT, "Reads metrics.jsonl and run.json of a folder that castor train has written to, and writes report.html there. A run does that "
                 "itself, after each evaluation and checkpoint and at its end; this is for one that goes on or was killed.",
      "Look at a run|castor report run/a && xdg-open run/a/report.html"},

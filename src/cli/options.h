@@ -43,6 +43,7 @@ typedef enum cst_option_kind {
 #define IN_BENCH_DEVICE 1048576u
 #define IN_SUBMIT 4194304u
 #define IN_COMPARE 8388608u /* castor bench report */
+#define IN_PERIOD 67108864u
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
@@ -51,13 +52,13 @@ typedef enum cst_option_kind {
 #define IN_GENERATE 8192u
 #define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
 #define IN_OPERANDS IN_COMPARE /* takes several FILEs */
-#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_OPERANDS) /* takes a FILE or DIR besides its options */
+#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_PERIOD | IN_OPERANDS) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_ROWS (IN_BENCH_DEVICE | IN_SUBMIT) /* measures a device's rows */
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE | IN_PLUGINS)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
-#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY | IN_PERIOD)
 #define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS | IN_SUBMIT | IN_COMPARE)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
@@ -162,9 +163,9 @@ typedef enum cst_option_kind {
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
     X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
       "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
-    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                               \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE | IN_PERIOD,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
-    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                       \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE | IN_PERIOD,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
     X(TRACE, "trace", TEXT, "FILE", 0, NULL, IN_PLAN, "plan this trace (castor trace record), instead of --config")                \
     X(RATES, "rates", TEXT, "FILE", 0, NULL, IN_PLAN | IN_RECORD | IN_TRACED,                                                     \
