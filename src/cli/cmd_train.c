@@ -302,8 +302,9 @@ static void print_start(const run *r, const cst_session *s)
             cst_bytes_text(b, (double)stats.budget));
     const cst_plan *plan = cst_mem_plan(s->mem);
     if (plan)
-        fprintf(stderr, "  tensors migrate: %s up and %s down a step; %d of %" PRId64 " layers computed again\n",
-                cst_bytes_text(a, (double)plan->up_bytes), cst_bytes_text(b, (double)plan->down_bytes), s->recompute, s->o.config.num_hidden_layers);
+        fprintf(stderr, "  tensors migrate: %s up and %s down a step; of %" PRId64 " layers %d computed again, %d updated on the host\n",
+                cst_bytes_text(a, (double)plan->up_bytes), cst_bytes_text(b, (double)plan->down_bytes), s->o.config.num_hidden_layers,
+                s->recompute, s->host_layers);
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
     if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);

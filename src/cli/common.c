@@ -1,5 +1,6 @@
 #include <omp.h>
 #include <signal.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -96,10 +97,11 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     o->accum = (int)cst_args_int(a, CST_OPTION_ACCUM);
     o->seq = a->text[CST_OPTION_SEQ] ? cst_args_int(a, CST_OPTION_SEQ) : config->max_position_embeddings < 1024 ? config->max_position_embeddings : 1024;
     o->placement = (cst_placement)cst_args_choice(a, CST_OPTION_PLACEMENT);
-    double share = cst_args_real(a, CST_OPTION_OFFLOAD_OPTIM);
+    double share = a->text[CST_OPTION_OFFLOAD_OPTIM] ? cst_args_real(a, CST_OPTION_OFFLOAD_OPTIM) : 1;
     if (share > 1) return cst_fail(CST_USAGE, "--offload-optim %g: it is a part, 0 to 1", share);
-    if (a->text[CST_OPTION_OFFLOAD_OPTIM] && o->placement != CST_PLACEMENT_STATIC && share < 1)
-        return cst_fail(CST_USAGE, "--offload-optim goes with --placement static");
+    if (a->text[CST_OPTION_OFFLOAD_OPTIM] && o->placement == CST_PLACEMENT_RESIDENT)
+        return cst_fail(CST_USAGE, "--offload-optim goes with --placement static or auto");
+    if (a->text[CST_OPTION_OFFLOAD_OPTIM]) o->host_layers = share > 0 ? (int)ceil(share * (double)config->num_hidden_layers) : -1;
     o->device_optim = 1 - share;
     o->pack = (cst_pack)cst_args_choice(a, CST_OPTION_PACK_WEIGHTS);
     o->recompute = (cst_recompute)cst_args_choice(a, CST_OPTION_RECOMPUTE);

@@ -126,8 +126,9 @@ typedef enum cst_option_kind {
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
       "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
-    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, "1", IN_STEP,                                                                 \
-      "with --placement static: part of the parameters (0 to 1) whose optimizer state is on the host")                            \
+    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, NULL, IN_STEP,                                                                \
+      "part (0 to 1) of the optimizer state that is on the host: with --placement static of all (default 1), with auto, where "     \
+      "tensors migrate, of the layers' matrices (default: as much as makes the step shortest)")                                     \
     X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                       \
       "most host memory for what isn't on the device (placement auto); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \

@@ -9,7 +9,6 @@
 #include "op/grad_norm.h"
 #include "optim/host.h"
 
-#define AHEAD 2 /* layers: the host updates a weight while the device still computes with those before */
 #define PIECE ((int64_t)4 << 20) /* elements whose moments are tensors of their own, so that they can come and go */
 
 /* Moments of a part of a parameter. */
@@ -255,7 +254,7 @@ cst_status cst_optim_before(void *optim, int layer)
     for (int i = 0; i < o->pieces; i++)
         if (p[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
     for (int i = 0; i < o->model->params && o->opt.host_layers; i++)
-        if (p[i].layer <= layer + AHEAD) CST_TRY(update_apart(o, i));
+        if (p[i].layer <= layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 

@@ -21,6 +21,8 @@
 
 #include "model/model.h"
 
+#define CST_OPTIM_AHEAD 2 /* layers, see above */
+
 typedef struct cst_optim_options {
     double beta1, beta2, eps, weight_decay; /* decay only where cst_param.decay says so */
     double clip;                            /* largest global gradient norm; 0: no clipping */

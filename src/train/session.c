@@ -147,31 +147,37 @@ static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
 
 /* --- what migrates: how much is computed again, and what the host updates, is a question of predicted time --------- */
 
+/* When the first operator begins that uses a tensor of this name, if nothing waits; 0: none does. */
+static double first_use(const cst_trace *t, const char *name)
+{
+    double now = 0;
+    int x = 0;
+    while (x < t->tensors && strcmp(t->tensor[x].name, name)) x++;
+    for (int k = 0; k < t->moments; now += cst_trace_seconds(t, k++))
+        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++)
+            if (t->use[u].tensor == x) return now;
+    return 0;
+}
+
 /* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. The
- * host begins when the norm is known, which is when the iteration begins. */
+ * host begins when the norm is known, which is when the iteration begins; a layer is enqueued when the one that is
+ * CST_OPTIM_AHEAD further on is updated. */
 static double host_is_late(const cst_session *s, uint64_t *bytes)
 {
     const cst_trace *t = cst_mem_trace(s->mem);
     const cst_model *M = s->model;
-    double now = 0, late = 0;
-    double *begin = malloc(((size_t)t->tensors + 1) * sizeof *begin); /* of the first operator that uses it */
+    double now = NORM_ARRIVES, late = 0, needed = 0;
     *bytes = 0;
-    if (!begin) return INFINITY;
-    for (int x = 0; x < t->tensors; x++) begin[x] = -1;
-    for (int k = 0; k < t->moments; now += cst_trace_seconds(t, k++))
-        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++)
-            if (begin[t->use[u].tensor] < 0) begin[t->use[u].tensor] = now;
-    now = NORM_ARRIVES;
-    for (int i = 0; i < M->params; i++) {
-        int x = 0;
+    for (int i = 0, layer = -1; i < M->params; i++) {
         if (!cst_optim_on_host(s->optim, i)) continue;
         now += (double)M->param[i].count / s->host_rate;
         *bytes += M->w[i]->bytes;
-        while (x < t->tensors && strcmp(t->tensor[x].name, M->w[i]->name)) x++;
-        double need = x < t->tensors ? begin[x] : 0, there = now + (double)M->w[i]->bytes / (t->rates.up * t->rates.both) + t->rates.launch;
-        if (there - need > late) late = there - need;
+        int before = M->param[i].layer - CST_OPTIM_AHEAD;
+        if (M->param[i].layer != layer && before >= 0)
+            needed = first_use(t, M->w[cst_param_id(&M->config, CST_ROLE_K_WEIGHT, before)]->name);
+        layer = M->param[i].layer;
+        if (now - needed > late) late = now - needed;
     }
-    free(begin);
     return late;
 }
 
@@ -228,7 +234,8 @@ static int host_may(const cst_session *s)
 static cst_status choose_places(cst_session *s)
 {
     int all = layers_of(s, CST_RECOMPUTE_LAYER), again = s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only;
-    int given = s->o.host_layers > 0 && s->o.with_optim ? s->o.host_layers : 0, best[2] = {layers_of(s, s->o.recompute), given < all ? given : all};
+    int given = s->o.host_layers > 0 && s->o.with_optim ? s->o.host_layers : 0;
+    int best[2] = {layers_of(s, s->o.recompute), given < all ? given : all};
     int may = host_may(s) && !given;
     double least = INFINITY;
     if (again) {
@@ -266,8 +273,9 @@ static cst_status place_migrating(cst_session *s)
     s->placement = CST_PLACEMENT_AUTO;
     const cst_plan *plan = cst_mem_plan(s->mem);
     s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
-    cst_log(CST_LOG_DEBUG, "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, of %d layers %d computed again, %d updated "
-            "on the host", s->planned / MIB, (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, layers_of(s, CST_RECOMPUTE_LAYER), s->recompute,
+    cst_log(CST_LOG_DEBUG,
+            "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, of %d layers %d computed again, %d updated on the host",
+            s->planned / MIB, (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, layers_of(s, CST_RECOMPUTE_LAYER), s->recompute,
             s->host_layers);
     return CST_OK;
 }
