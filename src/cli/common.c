@@ -1,6 +1,6 @@
+#include <math.h>
 #include <omp.h>
 #include <signal.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>

@@ -16,9 +16,9 @@
 
 #define MIB 1048576.0
 #define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
-#define HOST_SHARE 0.8    /* of its rate alone that the host keeps while transfers use its memory in both directions */
+#define HOST_SHARE 0.6    /* of its rate alone that the host keeps while transfers use its memory in both directions */
 #define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
-#define WORTH_IT 0.99     /* the host updates where that makes the predicted step so much shorter */
+#define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
 {
