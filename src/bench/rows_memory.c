@@ -164,7 +164,7 @@ static double triad_error(const trial *t, int64_t row)
 static cst_status prepare_sum(trial *t)
 {
 #pragma omp parallel for
-    for (int64_t i = 0; i < t->n; i++) t->x[0][i] = floorf(t->x[0][i] * 8) / 8;
+    for (int64_t i = 0; i < t->n; i++) t->x[0][i] = rintf(t->x[0][i] * 8) / 8;
     return cst_row_tensor(&t->more[0], t->m, 1, SUMS, "sums of parts");
 }
 

@@ -86,13 +86,13 @@ static json_t *line_of(const char *path, const char *name)
 static json_t *loader(void)
 {
     typedef cl_int ask(cl_uint what, size_t size, void *value, size_t *needed);
-    enum { VERSION = 2, NAME = 3 };
+    enum { LOADER_VERSION = 2, LOADER_NAME = 3 };
     char name[128] = "", version[128] = "", both[260];
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* of OpenCL 1.2: the only way to a function of the loader itself */
     ask *info = (ask *)clGetExtensionFunctionAddress("clGetICDLoaderInfoOCLICD");
 #pragma GCC diagnostic pop
-    if (!info || info(NAME, sizeof name, name, NULL) || info(VERSION, sizeof version, version, NULL)) return NULL;
+    if (!info || info(LOADER_NAME, sizeof name, name, NULL) || info(LOADER_VERSION, sizeof version, version, NULL)) return NULL;
     snprintf(both, sizeof both, "%s %s", name, version);
     return cst_json_text(both);
 }
@@ -107,6 +107,7 @@ static json_t *environment_json(void)
     struct utsname u;
     json_t *os = line_of("/etc/os-release", "PRETTY_NAME"), *j;
     int known = !uname(&u);
+    if (known) u.release[strcspn(u.release, "-")] = 0; /* what is behind it names a builder or a host as often as a kernel */
     j = json_pack("{s:o, s:o, s:s, s:o, s:I, s:I}", "os", os ? os : known ? cst_json_text(u.sysname) : json_string("unknown"), "kernel",
                   or_unknown(known ? cst_json_text(u.release) : NULL), "machine", known ? u.machine : "unknown", "cpu",
                   or_unknown(line_of("/proc/cpuinfo", "model name")), "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "ram_bytes",
