@@ -165,7 +165,8 @@ expect 0 "placement  *auto: tensors migrate; 2 of 2 layers computed again" "$CAS
 expect 0 '"placement": "static"' "$CASTOR" plan $shape --placement static --json
 expect 0 '"recomputed_layers": 0' "$CASTOR" plan $shape --placement static --json
 expect 1 "the smallest --device-mem .* --placement resident" "$CASTOR" plan $shape --placement resident --device-mem 300KiB
-expect 2 "goes with --placement static" "$CASTOR" plan $shape --offload-optim 0.5
+expect 2 "goes with --placement static or auto" "$CASTOR" plan $shape --placement resident --offload-optim 0.5
+expect 2 "goes with --placement static" "$CASTOR" plan $shape --offload-param 0.5
 echo '{"up": 1e6, "down": 1e6}' >"$dir/slow.json"
 expect 0 "limited by  *\(uploads\|downloads\);" "$CASTOR" plan --trace "$dir/step.json" --device-mem "$least" --rates "$dir/slow.json"
 echo '{"up": 0}' >"$dir/slow.json"

@@ -318,8 +318,9 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     cst_mem_get_stats(s->mem, &stats);
     if (cst_args_flag(r->a, CST_OPTION_JSON)) {
         printf("{\"steps\": %" PRId64
-               ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
-               t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak);
+               ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64
+               ", \"h2d_bytes\": %" PRIu64 ", \"d2h_bytes\": %" PRIu64,
+               t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak, stats.h2d_bytes, stats.d2h_bytes);
         if (!isnan(t->valid_loss)) printf(", \"valid_loss\": %.9g", t->valid_loss);
         if (!isnan(t->best_loss)) printf(", \"best_loss\": %.9g, \"best_step\": %" PRId64, t->best_loss, t->best_step);
         if (!isnan(test_loss)) printf(", \"test_loss\": %.9g", test_loss);

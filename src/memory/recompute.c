@@ -15,13 +15,15 @@ static cst_status predict(answers *a, const cst_mem_search *s, int k)
     CST_TRY(s->record(s->user, k));
     a->recorded = k;
     cst_rates rates;
-    CST_TRY(cst_mem_rates(&rates, s->m));
+    cst_status st = cst_mem_rates(&rates, s->m); /* the trace's operators have times then */
+    a->seconds[k] = INFINITY;
+    if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
     const cst_trace *t = cst_mem_trace(s->m);
     double alone = 0;
     for (int i = 0; t && i < t->moments; i++) alone += cst_trace_seconds(t, i);
     a->seconds[k] = alone;
     if (k != a->best && alone > a->seconds[a->best]) return CST_OK;
-    cst_status st = cst_mem_plan_try(&plan, s->m);
+    st = cst_mem_plan_try(&plan, s->m);
     a->seconds[k] = INFINITY;
     if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
     a->seconds[k] = s->judge ? s->judge(s->user, plan) : plan->seconds;

@@ -236,13 +236,13 @@ static void models(void)
     for (int i = 0; i < 12; i++) {
         cst_session_options o = {.batch = 1, .seq = 64, .accum = 2, .with_optim = 1, .placement = CST_PLACEMENT_RESIDENT,
                                  .recompute = CST_RECOMPUTE_LAYER, .dropout = i < 6 ? 0 : 0.1};
-        cst_trace *t;
+        cst_session *asked;
         ok(cst_config_preset(&o.config, preset[i % 6]), "model");
         o.config.num_hidden_layers = 2;
         if (i >= 6) o.config.activation_function = CST_GELU;
         o.optim = (cst_optim_options){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .clip = 1};
-        ok(cst_session_trace(&t, &o), preset[i % 6]);
-        cst_trace_free(t);
+        ok(cst_session_imagine(&asked, &o), preset[i % 6]);
+        ok(cst_session_close(asked, CST_OK), preset[i % 6]);
     }
 }
 
