@@ -5,9 +5,11 @@ trap 'rm -rf "$dir"' EXIT
 bench=${srcdir:-.}/bench
 fail=0
 bad() { echo "FAIL: $*"; fail=1; }
-python=${PYTHON:-python3}
 "$CASTOR" devices >/dev/null 2>&1 || { echo "skipped: no OpenCL device"; exit 77; }
-"$python" -c 'import matplotlib' 2>/dev/null || { echo "skipped: no Python with matplotlib (apt-get install python3-matplotlib)"; exit 77; }
+# the system's, too, as Debian's matplotlib is for that one only
+python=
+for p in ${PYTHON:-python3 /usr/bin/python3}; do "$p" -c 'import matplotlib' 2>/dev/null && { python=$p; break; }; done
+[ "$python" ] || { echo "skipped: no Python with matplotlib (apt-get install python3-matplotlib)"; exit 77; }
 
 cat >"$dir/model.json" <<'J'
 {"model_type": "opt", "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "ffn_dim": 256,
