@@ -17,8 +17,10 @@
  * Set by the host:
  *   HD      columns of a head, 1 to 128
  *   TX, TY  work-items of a group across and down a tile; TX = 1: one work-item a group (attention_cpu.clh),
- *           else 8 or 16 (attention_gpu.clh)
- * Groups are (part, head, sequence), a part being `own` rows, queries or keys (64 in attention_gpu.clh, up to 128 in
+ *           else 8 or 16 (attention_gpu.clh), and then also
+ *   TILE    rows of a block: 64, or 32 for work-items with few registers
+ *   SUB_GROUP  work-items that one hardware thread takes, 0: as the compiler likes
+ * Groups are (part, head, sequence), a part being `own` rows, queries or keys (TILE in attention_gpu.clh, up to 128 in
  * attention_cpu.clh); the longest parts start first. With TX = 1 one kernel gives dq, or dk and dv, or all three from
  * one recomputation of p, and then its groups are (1, head, sequence).
  */

@@ -81,14 +81,19 @@ __kernel void softmax(OUT(float, y), IN(float, x))
     GROUP_SCRATCH(scratch);
     const ulong at = (ulong)get_group_id(0) * COLS + get_local_id(0) * VW;
     floatv v[MINE], most, all = (floatv)(0.0f);
+    /* an array with other than constant indices would be memory */
+#pragma unroll
     for (int k = 0; k < MINE; k++) v[k] = row_load(x + at + k * WG * VW, VW);
     most = v[0];
+#pragma unroll
     for (int k = 1; k < MINE; k++) most = fmax(most, v[k]);
     const float top = group_max(lanes_max(most), scratch);
+#pragma unroll
     for (int k = 0; k < MINE; k++) {
         v[k] = exp(v[k] - top);
         all += v[k];
     }
     const float factor = 1.0f / group_sum(lanes_sum(all), scratch);
+#pragma unroll
     for (int k = 0; k < MINE; k++) row_store(v[k] * factor, y + at + k * WG * VW, VW);
 }

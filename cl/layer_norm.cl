@@ -44,11 +44,16 @@ float2 pair_sum_(float2 v, __local float2 *s)
 
 /* What the first pass over a row collects, by sums_add of its elements v from column c on (zeros past the end), and the
  * row's statistics from that: (mean, what the mean's rounding left out, rstd). x: the row, complete in memory. */
+#if WG == 1
 typedef struct {
     floatv a, b;
     float pivot;
 } sums_t;
 #define SUMS_INIT {0.0f, 0.0f, 0.0f}
+#else
+typedef floatv sums_t; /* Intel's compiler puts a structure into memory */
+#define SUMS_INIT 0.0f
+#endif
 
 /* t: means over the row of what is left of it without the pivot, and of the squares of that. */
 float row_rstd(const float2 t, const float eps)
@@ -73,11 +78,11 @@ float3 sums_stats(const sums_t *s, __global const float *x, const int d, const f
 }
 #else
 #define SCRATCH(name) , name
-#define sums_add(s, v, c, d) ((s)->a += (v))
+#define sums_add(s, v, c, d) (*(s) += (v))
 
 float3 sums_stats(const sums_t *s, __global const float *x, const int d, const float eps, __local float2 *scratch)
 {
-    const float mean = pair_sum((float2)(lanes_sum(s->a), 0.0f), scratch).x / (float)d;
+    const float mean = pair_sum((float2)(lanes_sum(*s), 0.0f), scratch).x / (float)d;
     floatv a = 0.0f, b = 0.0f;
     FOR_ROW(c, d) {
         const floatv v = row_keep(row_load(x + c, d - c) - mean, d - c);

@@ -28,6 +28,13 @@ expect 0 "castor [0-9]" "$CASTOR" --version
 expect 0 "--batch N" "$CASTOR" train --help
 expect 0 "default" "$CASTOR" devices
 expect 0 '"platform"' "$CASTOR" devices --json
+expect 0 '"quirks"' "$CASTOR" devices --json
+expect 0 "There is a device that Castor can use" "$CASTOR" devices --doctor
+expect 0 '"findings"' "$CASTOR" devices --doctor --json
+OCL_ICD_VENDORS=$dir/nowhere OCL_ICD_FILENAMES= "$CASTOR" devices --doctor >"$dir/outp" 2>"$dir/err"
+[ $? = 1 ] || bad "devices --doctor without a driver: wanted exit 1"
+grep -q "OCL_ICD_VENDORS is set to" "$dir/outp" || bad "devices --doctor doesn't name OCL_ICD_VENDORS"
+OCL_ICD_VENDORS=$dir/nowhere OCL_ICD_FILENAMES= expect 1 "devices --doctor" "$CASTOR" devices
 expect 2 "usage" "$CASTOR"
 expect 2 "no such command" "$CASTOR" fly
 expect 2 "bench fly: no such command" "$CASTOR" bench fly
@@ -52,6 +59,16 @@ J
 tiny="--config $dir/tiny.json --train $src/data/sample/wiki.test.raw --batch 2 --seq 16"
 
 expect 1 "no platform or device has it" "$CASTOR" train $tiny --steps 1 --device nonexistent
+
+# A kernel that computes wrong results, with nothing to stand in for it: refused before anything is written, twice.
+mkdir "$dir/cl" && cp "$src"/cl/* "$dir/cl/" && chmod u+w "$dir"/cl/*
+sed 's/j < n; j++) y\[j\] = value/j + 1 < n; j++) y[j] = value/' "$src/cl/fill.cl" >"$dir/cl/fill.cl"
+for again in 1 2; do
+    CASTOR_CL_DIR=$dir/cl CASTOR_CACHE_DIR=$dir/kernels expect 2 "cl/fill.cl don't work" "$CASTOR" train $tiny --steps 1 --out "$dir/wrong"
+    grep -c building "$dir/err" >"$dir/built.$again"
+done
+[ "$(cat "$dir/built.1")" -ge 1 ] && [ "$(cat "$dir/built.2")" = 0 ] || bad "the self-test's verdict isn't kept"
+[ ! -e "$dir/wrong/config.json" ] || bad "a refused device left a model"
 expect 2 "exclude each other" "$CASTOR" train $tiny --steps 1 --epochs 1
 expect 2 "positions for 64 tokens" "$CASTOR" train $tiny --seq 65 --steps 1
 for n in 0 -1 1 x 1e3 9999999999999999999999; do expect 2 "seq $n: a whole number of 2 or more" "$CASTOR" train $tiny --seq=$n --steps 1; \
@@ -131,7 +148,7 @@ expect 2 "positions for 64 tokens" "$CASTOR" plan --config "$dir/tiny.json" --se
 expect 2 "needs --out FILE" "$CASTOR" trace record $shape
 expect 0 "step.json" "$CASTOR" trace record $shape --out "$dir/step.json"
 expect 1 "/proc/none" "$CASTOR" trace record $shape --out /proc/none/t.json
-"$CASTOR" plan $shape >"$dir/a" 2>"$dir/err"
+"$CASTOR" plan $shape --recompute none 2>"$dir/err" | sed '/^  placement /d' >"$dir/a"
 expect 0 "smallest budget" "$CASTOR" plan --trace "$dir/step.json"
 cmp -s "$dir/a" "$dir/outp" || bad "a recorded trace gives another plan than its configuration"
 least=$(sed -n 's/.*smallest budget .*--device-mem \([0-9]*\)).*/\1/p' "$dir/a")
@@ -143,6 +160,13 @@ expect 0 '"least_bytes": '"$least" "$CASTOR" plan --trace "$dir/step.json" --jso
 for key in about device peak_bytes host_bytes up_bytes down_bytes bound_bytes seconds compute_seconds stall_seconds limit resident_bytes budgets; do
     grep -q "\"$key\"" "$dir/outp" || bad "plan --json lacks $key"
 done
+expect 0 "layers again" "$CASTOR" plan $shape
+expect 0 "placement  *auto: tensors migrate; 2 of 2 layers computed again" "$CASTOR" plan $shape --recompute layer --device-mem 300KiB
+expect 0 '"placement": "static"' "$CASTOR" plan $shape --placement static --json
+expect 0 '"recomputed_layers": 0' "$CASTOR" plan $shape --placement static --json
+expect 1 "the smallest --device-mem .* --placement resident" "$CASTOR" plan $shape --placement resident --device-mem 300KiB
+expect 2 "goes with --placement static or auto" "$CASTOR" plan $shape --placement resident --offload-optim 0.5
+expect 2 "goes with --placement static" "$CASTOR" plan $shape --offload-param 0.5
 echo '{"up": 1e6, "down": 1e6}' >"$dir/slow.json"
 expect 0 "limited by  *\(uploads\|downloads\);" "$CASTOR" plan --trace "$dir/step.json" --device-mem "$least" --rates "$dir/slow.json"
 echo '{"up": 0}' >"$dir/slow.json"
@@ -413,6 +437,7 @@ expect 0 "over 2 targets" "$CASTOR" grads --model "$dir/hf" --tokens-file "$dir/
 
 expect 0 "tokens/s" "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2
 expect 0 '"ms_per_step"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile
+expect 0 '"longest_ms"' "$CASTOR" bench step --config "$dir/tiny.json" --batch 1 --seq 16 --steps 2 --json --profile
 
 # Products and operators: a tiny run of each, JSON with its keys, errors.
 expect 0 "17 *19 *23  NT" "$CASTOR" bench gemm --shape 17,19,23,NT --repeat 1

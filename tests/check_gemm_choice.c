@@ -12,6 +12,15 @@
 
 static cst_tensor *a, *b, *halves;
 static char cache[300];
+static int before;
+
+static void forget(void)
+{
+    if (dev->gemm) dev->gemm_free(dev->gemm);
+    dev->gemm = NULL;
+    json_decref(dev->verdicts);
+    dev->verdicts = NULL;
+}
 
 /* A device that knows nothing yet, and a cache of its own. */
 static void setup(void)
@@ -20,8 +29,7 @@ static void setup(void)
     snprintf(cache, sizeof cache, "%s/cache-%d-%d", test_dir(), (int)getpid(), n++);
     setenv("CASTOR_CACHE_DIR", cache, 1);
     ck_ok(cst_make_dirs(cache));
-    if (dev->gemm) dev->gemm_free(dev->gemm);
-    dev->gemm = NULL;
+    forget();
     op_setup();
     int64_t many = 1 << 20;
     a = op_tensor("a", CST_DATA, many, 0, NULL);
@@ -169,17 +177,22 @@ START_TEST(a_wrong_engine_is_out_of_use)
     cst_gemm_args g = shape(64, 64, 64, 0, 0);
     cst_gemm_choice how, wrong = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64}, right = {CST_GEMM_NATIVE, CST_GEMM_ROWS, 1, 64};
     if (dev->group > 1) return;
-    ck_ok(cst_gemm_prove(dev, &g, &wrong)); /* as it is */
+    ck_ok(cst_gemm_prove(&before, dev, &g, &wrong)); /* as it is */
     snprintf(dir, sizeof dir, "%s/cl", cache);
     plant_fault(dir, "!TB, kc, min(NR, n - col)", "!TB, 16,"); /* a part of the panel is packed only */
     setenv("CASTOR_CL_DIR", dir, 1);
     wrong.kc = 80; /* another build */
-    ck_fails(cst_gemm_prove(dev, &g, &wrong), CST_STATE, "wrong result");
-    ck_fails(cst_gemm_prove(dev, &g, &wrong), CST_STATE, "before");
-    ck_ok(cst_gemm_prove(dev, &g, &right));
-    dev->gemm_free(dev->gemm); /* another process */
-    dev->gemm = NULL;
-    ck_fails(cst_gemm_prove(dev, &g, &wrong), CST_STATE, "before");
+    ck_fails(cst_gemm_prove(&before, dev, &g, &wrong), CST_STATE, "wrong result");
+    ck_assert(!before);
+    ck_fails(cst_gemm_prove(&before, dev, &g, &wrong), CST_STATE, "wrong result");
+    ck_assert(before);
+    ck_ok(cst_gemm_prove(&before, dev, &g, &right));
+    forget(); /* another process */
+    ck_fails(cst_gemm_prove(&before, dev, &g, &wrong), CST_STATE, "wrong result");
+    ck_assert(before);
+    setenv("CASTOR_SELF_TEST", "off", 1);
+    ck_ok(cst_gemm_prove(&before, dev, &g, &wrong));
+    unsetenv("CASTOR_SELF_TEST");
     cst_gemm_state *s;
     ck_ok(cst_gemm_state_get(&s, dev));
     cst_tuning_clear(&s->tuning);
@@ -200,9 +213,9 @@ START_TEST(a_wrong_kernel_for_kept_weights_is_noticed)
     snprintf(dir, sizeof dir, "%s/cl", cache);
     plant_fault(dir, "col / NR * step + (ulong)k0", "col / NR * step + (ulong)13");
     setenv("CASTOR_CL_DIR", dir, 1);
-    ck_fails(cst_gemm_prove(dev, &g, &how), CST_STATE, "wrong result");
+    ck_fails(cst_gemm_prove(&before, dev, &g, &how), CST_STATE, "wrong result");
     g.trans_b = 1; /* these are never packed */
-    ck_ok(cst_gemm_prove(dev, &g, &how));
+    ck_ok(cst_gemm_prove(&before, dev, &g, &how));
     unsetenv("CASTOR_CL_DIR");
 }
 END_TEST

@@ -31,6 +31,9 @@ J
 }
 model
 
+# Before anything is measured: buffers of the self-test and of the proofs of engines come and go at the first use.
+"$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 1 --quiet >/dev/null || bad "first use"
+
 check_run() { # NAME BUDGET
     peak=$(figure "$1" device_bytes_peak)
     said=$(result "$1" device_peak_bytes)
@@ -56,7 +59,7 @@ audited least "$CASTOR" train --config "$dir/model.json" --train "$src/data/samp
 check_run least "$least"
 
 # Migrating: in a part of what the run above took, never a byte more; and from one length of run to another the layer sees as
-# many bytes more as the program counts.
+# many bytes more as the program counts, to the byte (what is measured at the start moves in both).
 whole=$(figure train-resident device_bytes_peak)
 for part in 60 45; do
     for steps in 6 12; do
@@ -67,13 +70,11 @@ for part in 60 45; do
         grep -q '"over_limit": *false' "$dir/part-$part-$steps.json" || bad "part-$part-$steps: over its limit"
     done
     for key in h2d_bytes d2h_bytes; do
+        seen=$(($(figure part-$part-12 $key) - $(figure part-$part-6 $key)))
+        said=$(($(result part-$part-12 $key) - $(result part-$part-6 $key)))
+        [ "$seen" = "$said" ] || bad "$part %: the longer run moves $seen $key more, the program says $said"
         a=$(sed -n "s/.*\"$key\": \([0-9]*\).*/\1/p" "$dir/run-$part-6/metrics.jsonl" | awk '{s += $1} END {print s}')
         b=$(sed -n "s/.*\"$key\": \([0-9]*\).*/\1/p" "$dir/run-$part-12/metrics.jsonl" | awk '{s += $1} END {print s}')
-        seen=$(($(figure part-$part-12 $key) - $(figure part-$part-6 $key)))
-        # Weights saved at the end are read where the plan left them, and plans follow measured times: that may differ.
-        most=0
-        [ $key = h2d_bytes ] || most=$whole
-        [ "$seen" -ge $((b - a - most)) ] && [ "$seen" -le $((b - a + most)) ] || bad "$part %: six steps more move $seen $key, the program counts $((b - a))"
         [ $((b - a)) -gt 100000 ] || bad "$part %: nothing moves"
     done
 done

@@ -160,6 +160,27 @@ START_TEST(agrees_with_double_reference)
 }
 END_TEST
 
+/* The smaller tiles of GPUs whose work-items have few registers, with 8 and 16 work-items across. */
+START_TEST(small_tiles_agree_with_double_reference)
+{
+    static const int sizes[] = {1, 31, 32, 33, 65};
+    const cst_device as_it_is = *dev;
+    dev->group = dev->info.max_group < 128 ? 64 : 128;
+    dev->vec = 4;
+    dev->registers = 128;
+    for (int hd = 37; hd <= 80; hd += 43)
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            problem p;
+            problem_make(&p, 2, sizes[i], 2, hd, 1);
+            compare(&p, 2e-6, 2);
+            problem_free(&p);
+        }
+    dev->group = as_it_is.group;
+    dev->vec = as_it_is.vec;
+    dev->registers = as_it_is.registers;
+}
+END_TEST
+
 START_TEST(agrees_at_a_realistic_size)
 {
     problem p;
@@ -337,6 +358,7 @@ int main(void)
     TCase *tc = op_case(s, "attention");
     tcase_add_test(tc, reference_agrees_with_finite_differences);
     tcase_add_loop_test(tc, agrees_with_double_reference, 0, sizeof head_sizes / sizeof *head_sizes);
+    tcase_add_test(tc, small_tiles_agree_with_double_reference);
     tcase_add_test(tc, agrees_at_a_realistic_size);
     tcase_add_test(tc, large_scores_do_not_overflow);
     tcase_add_test(tc, finds_the_needle);

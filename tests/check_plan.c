@@ -194,6 +194,55 @@ START_TEST(random_traces_keep_the_promises)
 }
 END_TEST
 
+/* Tensors that are away leave after each use and never come before the iteration; the others only come and go where their content
+ * is worthless. */
+START_TEST(what_is_away_moves_alone)
+{
+    int uploads = 0;
+    for (int k = 0; k < 300; k++) {
+        trace_shape w = {.tensors = 3 + k % 20, .moments = 2 + k % 40, .uses = 1 + k % 4, .sizes = k % 3, .passing = k % 4 * 2, .fixed = k % 2,
+                         .held = k % 3 * 2};
+        cst_trace *t = random_trace(9000 + (uint64_t)k, &w);
+        int away = 0;
+        for (int x = 0; x < t->tensors; x++) {
+            t->tensor[x].away = t->tensor[x].persistent && !t->tensor[x].fixed && (x + k) % 3 == 0;
+            away += t->tensor[x].away;
+        }
+        uint64_t least, resident, bound;
+        ck_ok(cst_plan_least(&least, t));
+        ck_ok(cst_plan_resident(&resident, t));
+        if (away) ck_assert_uint_eq(least, resident);
+        check_least(t, least);
+        for (int i = 0; away && i < 3; i++) {
+            cst_plan *p;
+            uint64_t bytes = least + least / 2 * (uint64_t)i;
+            ck_ok(cst_plan_make(&p, t, bytes));
+            ck_ok(cst_plan_check(p, t));
+            ck_assert(p->bytes <= bytes);
+            for (int a = 0; a < p->actions; a++) {
+                const cst_trace_tensor *x = &t->tensor[p->action[a].tensor];
+                int comes = p->action[a].kind == CST_PLAN_UPLOAD, goes = p->action[a].kind == CST_PLAN_EVICT;
+                ck_assert_msg(x->away || !(comes || goes), "trace %d: %s moves", k, x->name);
+                uploads += comes;
+            }
+            ck_ok(cst_plan_bound(&bound, t, bytes));
+            ck_assert(p->up_bytes + p->down_bytes <= bound && bound <= p->up_bytes + p->down_bytes); /* there is no choice */
+            for (int x = 0; x < t->tensors; x++) {
+                int first = t->moments, last = -1;
+                for (int m = 0; m < t->moments; m++)
+                    for (int u = t->moment[m].first; u < t->moment[m].first + t->moment[m].uses; u++)
+                        if (t->use[u].tensor == x) first = m < first ? m : first, last = m;
+                int around = last == t->moments - 1 && first == 0; /* used at the end and at once again */
+                if (t->tensor[x].away && !around) ck_assert_int_eq(p->start[x].slab, -1);
+            }
+            cst_plan_free(p);
+        }
+        cst_trace_free(t);
+    }
+    ck_assert_int_gt(uploads, 2000);
+}
+END_TEST
+
 START_TEST(steps_like_opt)
 {
     static const opt_shape shape[] = {
@@ -334,6 +383,7 @@ int main(void)
     tcase_add_test(c, exact_solvers_agree);
     tcase_add_test(c, small_traces_are_nearly_optimal);
     tcase_add_test(c, random_traces_keep_the_promises);
+    tcase_add_test(c, what_is_away_moves_alone);
     tcase_add_test(c, checker_finds_faults);
     tcase_add_test(c, steps_like_opt);
     suite_add_tcase(s, c);

@@ -78,12 +78,13 @@ plugins --batch 1 --plugins ddp --json --device-mem $((need)) || bad "exit $?"
 plugins --batch 1 --plugins ddp --json --device-mem $((need - 1)) || bad "exit $?"
 [ "$(values lacking_bytes ddp)" ] || bad "ddp fits one byte less than it said it needs"
 
-# Losses that differ are an error, with all rows told: AdamW's kernel does something else than the host.
+# Losses that differ are an error, with all rows told: AdamW's kernel does something else than the host. (Its own test, which
+# would stop it before, is left out.)
 if grep -q '"losses_compared": 4' "$dir/all"; then
     cp -r "${srcdir:-.}/cl" "$dir/cl"
     sed 's/w0 \* decay/w0 * decay * 0.999f/; s/w\[j\] \* decay/w[j] * decay * 0.999f/' "${srcdir:-.}/cl/adamw.cl" >"$dir/cl/adamw.cl"
     cmp -s "${srcdir:-.}/cl/adamw.cl" "$dir/cl/adamw.cl" && bad "no fault was planted"
-    CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" plugins --batch 1 --plugins ddp,low_level_zero
+    CASTOR_SELF_TEST=off CASTOR_CL_DIR="$dir/cl" CASTOR_CACHE_DIR="$dir/cache" plugins --batch 1 --plugins ddp,low_level_zero
     [ $? = 1 ] || bad "losses that differ: not exit 1"
     grep -q "batch 1, step 2: loss .* with ddp, .* with low_level_zero" "$dir/err" || bad "it isn't told which losses differ"
     grep -q "^losses differ" "$dir/out" || bad "losses differ, but: $(cat "$dir/out")"

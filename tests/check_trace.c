@@ -21,7 +21,7 @@ static void same(const cst_trace *a, const cst_trace *b)
     for (int i = 0; i < a->tensors; i++) {
         const cst_trace_tensor *x = &a->tensor[i], *y = &b->tensor[i];
         ck_assert_str_eq(x->name, y->name);
-        ck_assert(x->cls == y->cls && x->bytes == y->bytes && x->persistent == y->persistent && x->fixed == y->fixed);
+        ck_assert(x->cls == y->cls && x->bytes == y->bytes && x->persistent == y->persistent && x->fixed == y->fixed && x->away == y->away);
     }
     for (int k = 0; k < a->moments; k++) {
         const cst_trace_moment *x = &a->moment[k], *y = &b->moment[k];
@@ -65,6 +65,7 @@ static cst_trace *random_trace(void)
     for (int i = 0; i < tensors; i++) {
         int fixed = draw(5) == 0;
         ck_ok(cst_trace_add_tensor(t, names[draw(6)], (int)draw(CST_CLASS_COUNT), 1 + draw(t->max_slab), fixed || draw(2), fixed, &id));
+        t->tensor[id].away = t->tensor[id].persistent && !fixed && draw(3) == 0;
     }
     for (int k = 0; k < moments; k++) {
         ck_ok(cst_trace_add_moment(t, names[draw(6)], draw(2) ? draw_real() : 0));
@@ -172,6 +173,7 @@ static const struct {
     {"\"bytes\": 512", "\"bytes\": 0", "\"bytes\" is 0; allowed: 1"},
     {"\"bytes\": 512", "\"bytes\": \"big\"", "\"bytes\" must be an integer"},
     {"\"persistent\": true", "\"persistent\": false", "\"fixed\" is true, but"},
+    {"\"fixed\": true", "\"fixed\": true, \"away\": true", "\"away\" is true, but"},
     {"\"persistent\": true", "\"persistent\": 1", "\"persistent\" must be true or false"},
     {"\"moments\": [", "\"moments\": {}, \"m\": [", "\"moments\" must be an array"},
     {"\"moments\": [", "\"m\": [", "\"moments\" is missing"},

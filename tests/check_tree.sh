@@ -11,11 +11,14 @@ for f in src/op/*.c; do
     [ -f "cl/$x.cl" ] || bad "$f has no cl/$x.cl"
     [ -f "src/op/$x.h" ] || bad "$f has no header"
     [ -f "tests/check_op_$x.c" ] || bad "$f has no tests/check_op_$x.c"
+    grep -q "\"$x\", cst_trial_$x," src/selftest/selftest.c || bad "$f has no trial in src/selftest"
 done
 for f in cl/*.cl; do
     x=$(basename "$f" .cl)
     case $x in
     gemm_*) grep -q "\"$x\"" src/gemm/*.c || bad "$f is used nowhere in src/gemm" ;;
+    period) grep -q "\"$x\"" src/memory/*.c || bad "$f is used nowhere in src/memory" ;;
+    bench_*) grep -q "\"$x\"" src/bench/*.c || bad "$f is used nowhere in src/bench" ;;
     *) [ -f "src/op/$x.c" ] || bad "$f has no src/op/$x.c" ;;
     esac
     grep -q "|$x.cl|" tests/faults || bad "$f has no planted fault in tests/faults"
@@ -44,11 +47,11 @@ done
 for q in $(grep -E '^    \{\.name = "' src/device/quirks.c | grep -vE '\.(flag|setting)' | cut -d'"' -f2); do
     grep -rlE "quirk $q\b" src cl | grep -qv '^src/device/quirks.c' || bad "the quirk $q is named nowhere in src"
 done
-n=$(grep -rnE 'info\.(platform|vendor)\b' src --include=*.c | grep -cvE '^src/(device/|cli/)|json_pack')
+n=$(grep -rnE '(str[a-z]+|cst_word_in)\(.*info\.(platform|vendor)\b' src --include=*.c | grep -cv '^src/device/')
 [ "$n" = 0 ] || bad "$n places outside src/device look at the name of a platform or vendor: use src/device/quirks.c"
 
 # Rooms: a room includes only rooms above it.
-rooms="base device memory gemm op text io model optim train bench cli"
+rooms="base device memory gemm op selftest text io model optim train bench cli"
 above=
 for r in $rooms; do
     above="$above $r"

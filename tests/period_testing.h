@@ -34,12 +34,15 @@ static inline tape opt_step(const char *config, int64_t batch, int64_t seq, int 
 {
     cst_session_options o = {.batch = batch, .seq = seq, .accum = accum, .seed = 1, .with_optim = !forward_only, .forward_only = forward_only,
                              .optim = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1}};
+    cst_session *asked;
     cst_trace *t;
     uint64_t *s;
     tape x = {NULL, 0, 0};
     if (strchr(config, '/')) ck_ok(cst_config_load(&o.config, source_path(config)));
     else ck_ok(cst_config_preset(&o.config, config));
-    ck_ok(cst_session_trace(&t, &o));
+    ck_ok(cst_session_imagine(&asked, &o));
+    ck_ok(cst_session_trace(&t, asked));
+    ck_ok(cst_session_close(asked, CST_OK));
     ck_ok(cst_period_accesses(&s, t));
     tape_add(&x, s, t->moments);
     free(s);

@@ -1,5 +1,6 @@
 #include "bench/compare.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,8 @@
 
 /* ---- training runs as rows ---- */
 
-static cst_status add_run_row(cst_rows *rows, const cst_run_case *c, const char *kind, const char *unit, int less, double value, const char *missing)
+static cst_status add_run_row(cst_rows *rows, const cst_run_case *c, const char *kind, const char *unit, int less, double value,
+                              const char *missing)
 {
     cst_row r = {.row = CST_COMPARE_TRAINING, .unit = unit, .less = less, .value = value, .error = -1};
     snprintf(r.what, sizeof r.what, "%s, %s", c->name, kind);
@@ -43,7 +45,7 @@ static cst_status add_runs(cst_compare *c, int i)
     json_array_foreach(json_object_get(c->result[i].json, "training"), k, run) {
         const cst_run_case *rc = cst_run_case_find(json_string_value(json_object_get(run, "run")));
         const char *missing = json_string_value(json_object_get(run, "missing"));
-        CST_TRY(add_run_row(&c->rows[i], rc, "tokens a second", "tokens/s", 0, number_in(run, "tokens_per_s"), missing));
+        CST_TRY(add_run_row(&c->rows[i], rc, "speed", "tokens/s", 0, number_in(run, "tokens_per_s"), missing));
         if (missing) continue;
         CST_TRY(add_run_row(&c->rows[i], rc, "first step", "ms", 1, number_in(run, "first_step_ms"), NULL));
         CST_TRY(add_run_row(&c->rows[i], rc, "device memory", "MiB", 1, number_in(run, "device_peak_bytes") / 1048576, NULL));
@@ -55,26 +57,56 @@ static cst_status add_runs(cst_compare *c, int i)
 
 /* ---- lines ---- */
 
-static cst_compare_line *find_line(cst_compare *c, const cst_row *r)
+/* More is better. */
+static double merit(const cst_row *r)
+{
+    return !r->less ? r->value : r->value > 0 ? 1 / r->value : INFINITY;
+}
+
+static int better(const cst_row *a, const cst_row *b)
+{
+    return !a->missing[0] && (b->missing[0] || merit(a) > merit(b));
+}
+
+/* The case's name without what each device chose for itself: the widths of its fastest multiply-adds, sizes by its caches and memory. */
+static void common_name(char name[64], const cst_row *r)
+{
+    char *p = NULL;
+    snprintf(name, 64, "%s", r->what);
+    if (!strcmp(r->row, "peak")) snprintf(name, 64, "the fastest way");
+    else if (!strcmp(r->row, "allocation")) name[strcspn(name, ",0123456789")] = 0;
+    else if ((p = strstr(name, " Mi numbers")) && !p[strlen(" Mi numbers")]) {
+        while (p > name && (isdigit((unsigned char)p[-1]))) p--;
+        *p = 0;
+        if (p == name) snprintf(name, 64, "large");
+    }
+    size_t n = strlen(name);
+    while (n && strchr(" ,", name[n - 1])) name[--n] = 0;
+}
+
+static cst_compare_line *find_line(cst_compare *c, const char *row, const char *name)
 {
     for (int k = 0; k < c->lines; k++)
-        if (!strcmp(c->line[k].row, r->row) && !strcmp(c->line[k].what, r->what)) return &c->line[k];
+        if (!strcmp(c->line[k].row, row) && !strcmp(c->line[k].what, name)) return &c->line[k];
     return NULL;
 }
 
 static cst_status add_cell(cst_compare *c, int i, const cst_row *r)
 {
-    cst_compare_line *l = find_line(c, r);
+    char name[64];
+    common_name(name, r);
+    cst_compare_line *l = find_line(c, r->row, name);
     if (!l) {
         l = realloc(c->line, (size_t)(c->lines + 1) * sizeof *l);
         if (!l) return cst_fail(CST_NO_MEMORY, "a report's lines");
         c->line = l;
         l += c->lines;
-        *l = (cst_compare_line){.row = r->row, .what = r->what, .cell = calloc((size_t)c->results, sizeof *l->cell)};
+        *l = (cst_compare_line){.row = r->row, .cell = calloc((size_t)c->results, sizeof *l->cell)};
+        snprintf(l->what, sizeof l->what, "%s", name);
         if (!l->cell) return cst_fail(CST_NO_MEMORY, "a report's lines");
         c->lines++;
     }
-    l->cell[i] = r;
+    if (!l->cell[i] || better(r, l->cell[i])) l->cell[i] = r; /* of cases with one common name the best */
     if (r->missing[0]) return CST_OK;
     if (l->unit && (strcmp(l->unit, r->unit) || l->less != r->less))
         return cst_fail(CST_INPUT, "%s: %s, %s is in %s, in other results in %s", c->result[i].file, r->row, r->what, r->unit, l->unit);
@@ -144,12 +176,6 @@ int cst_compare_has(const cst_compare_line *l, int i)
     return l->cell[i] && !l->cell[i]->missing[0];
 }
 
-/* More is better. */
-static double merit(const cst_row *r)
-{
-    return !r->less ? r->value : r->value > 0 ? 1 / r->value : INFINITY;
-}
-
 double cst_compare_ratio(const cst_compare *c, const cst_compare_line *l, int i)
 {
     double one = 0;
@@ -166,7 +192,7 @@ const cst_row *cst_compare_best(const cst_compare *c, const char *row, const cha
     for (int k = 0; k < c->lines; k++) {
         const cst_compare_line *l = &c->line[k];
         if (strcmp(l->row, row) || !cst_compare_has(l, i) || (what && !strstr(l->what, what))) continue;
-        if (!best || merit(l->cell[i]) > merit(best)) best = l->cell[i];
+        if (!best || better(l->cell[i], best)) best = l->cell[i];
     }
     return best;
 }

@@ -8,9 +8,10 @@
 
 #define CST_COMPARE_TRAINING "training" /* the section of the training runs */
 
-/* A case, with what each result has of it. */
+/* A case, with what each result has of it: the cells' own `what` may say more. */
 typedef struct cst_compare_line {
-    const char *row, *what, *unit;
+    const char *row, *unit;
+    char what[64];
     int less;
     double most;             /* largest value */
     const cst_row **cell;    /* [results] NULL: not measured there; else perhaps only `missing` */

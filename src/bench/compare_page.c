@@ -10,35 +10,48 @@
 #define COLOURS 8 /* of devices; more begin again */
 
 static const char style[] =
-    ":root{--d0:#1f6fd0;--d1:#d0680a;--d2:#1b8a52;--d3:#7b4fc4;--d4:#b3267d;--d5:#0e8a94;--d6:#8a6d00;--d7:#6b7785;--bad:#c22a1e;--good:#1b7f4b;"
+    ":root{--d0:#1f6fd0;--d1:#d0680a;--d2:#1b8a52;--d3:#7b4fc4;--d4:#b3267d;--d5:#0e8a94;--d6:#8a6d00;--d7:#6b7785;--bad:#c22a1e;--good:#"
+    "1b7f4b;"
     "--k0:#1f6fd0;--k1:#d0680a;--k2:#1f6fd0;--k3:#7b4fc4;--k4:#1b8a52;--k5:#b3267d;--k6:#0e8a94;--k7:#8a6d00;--k8:#46515e}\n"
-    "@media(prefers-color-scheme:dark){:root{--d0:#5ea6fb;--d1:#f59a45;--d2:#4cc285;--d3:#b394f7;--d4:#f57fbc;--d5:#4cc9d4;--d6:#d9bb45;--d7:#93a0b0;"
-    "--bad:#ff7b6b;--good:#4cc285;--k0:#5ea6fb;--k1:#f59a45;--k2:#5ea6fb;--k3:#b394f7;--k4:#4cc285;--k5:#f57fbc;--k6:#4cc9d4;--k7:#d9bb45;--k8:#aeb9c6}}\n"
-    "p.say{max-width:62rem;margin:0 0 1rem;color:var(--soft)}h2 small{font-weight:400;color:var(--soft);font-size:.85rem;margin-left:.4rem}\n"
+    "@media(prefers-color-scheme:dark){:root{--d0:#5ea6fb;--d1:#f59a45;--d2:#4cc285;--d3:#b394f7;--d4:#f57fbc;--d5:#4cc9d4;--d6:#d9bb45;--"
+    "d7:#93a0b0;"
+    "--bad:#ff7b6b;--good:#4cc285;--k0:#5ea6fb;--k1:#f59a45;--k2:#5ea6fb;--k3:#b394f7;--k4:#4cc285;--k5:#f57fbc;--k6:#4cc9d4;--k7:#d9bb45;-"
+    "-k8:#aeb9c6}}\n"
+    "p.say{max-width:62rem;margin:0 0 1rem;color:var(--soft)}h2 "
+    "small{font-weight:400;color:var(--soft);font-size:.85rem;margin-left:.4rem}\n"
     /* devices */
     ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,19rem),1fr));gap:1rem}\n"
     ".card{background:var(--card);border-radius:.5rem;padding:.8rem;border-top:.25rem solid var(--d);min-width:0}\n"
     ".card h3{margin:0 0 .4rem;font-size:1rem;overflow-wrap:anywhere}.card th{width:7.5rem}.card table{font-size:.85rem}\n"
-    ".card tr:last-child>*{border:0}.badge{display:inline-block;margin:0 .4rem .4rem 0;padding:.05rem .5rem;border-radius:1rem;font-size:.8rem;"
+    ".card tr:last-child>*{border:0}.badge{display:inline-block;margin:0 .4rem .4rem 0;padding:.05rem "
+    ".5rem;border-radius:1rem;font-size:.8rem;"
     "border:1px solid var(--b);color:var(--b)}.good{--b:var(--good)}.bad{--b:var(--bad);font-weight:600}.plain{--b:var(--soft)}\n"
     "details p{margin:0;font-size:.8rem;color:var(--soft);overflow-wrap:anywhere}summary{font-size:.85rem}\n"
     /* bars */
     ".bars{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}.bars figure{padding:.8rem}\n"
-    ".bars figcaption{margin-bottom:.3rem}.b{margin:.35rem 0}.b div{display:flex;justify-content:space-between;gap:.8rem;font-size:.85rem}\n"
-    ".b div span:first-child{color:var(--soft);overflow-wrap:anywhere}.b div span:last-child{white-space:nowrap;font-variant-numeric:tabular-nums}\n"
+    ".bars figcaption{margin-bottom:.3rem}.b{margin:.35rem 0}.b "
+    "div{display:flex;justify-content:space-between;gap:.8rem;font-size:.85rem}\n"
+    ".b div span:first-child{color:var(--soft);overflow-wrap:anywhere}.b div "
+    "span:last-child{white-space:nowrap;font-variant-numeric:tabular-nums}\n"
     ".bar{display:block;height:.45rem;min-width:2px;border-radius:.2rem;background:var(--d);margin-top:.1rem}.r{color:var(--soft)}\n"
     /* rooflines */
-    ".plot.roofline{height:16rem;margin:1.4rem 0 2.6rem 4.2rem}.roof{stroke:var(--ink);stroke-width:1.6}\n"
+    "figure.wide figcaption b{flex:1 0 100%}.roofs{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}\n"
+    ".plot.roofline{height:16rem;margin:2.1rem 0 2.6rem 4.2rem}.roof{stroke:var(--ink);stroke-width:1.6}\n"
     ".plot.roofline .dot{stroke-width:9}.keys{margin:0 0 .5rem;display:flex;flex-wrap:wrap;gap:.1rem .9rem}\n"
-    ".key.k::before{height:.65em;width:.65em;border-radius:50%;vertical-align:-.02em;background:var(--k)}.key.roofkey::before{background:var(--ink);height:.15em}\n"
+    ".key.k::before{height:.65em;width:.65em;border-radius:50%;vertical-align:-.02em;background:var(--k)}.key.roofkey::before{background:"
+    "var(--ink);height:.15em}\n"
     ".plot .xname{right:0;top:100%;margin-top:1.65rem}.plot .yname{right:100%;bottom:100%;margin:0 .5rem .75rem 0}\n"
     /* tables */
-    ".cmp{table-layout:fixed}.cmp th{width:auto;color:var(--ink)}.cmp thead th{vertical-align:bottom;font-weight:600;font-size:.85rem}.cmp thead th:first-child{width:19rem}\n"
+    ".cmp{table-layout:fixed}.cmp th{width:auto;color:var(--ink)}.cmp thead th{vertical-align:bottom;font-weight:600;font-size:.85rem}.cmp "
+    "thead th:first-child{width:19rem}\n"
     ".cmp thead th+th{border-bottom:.2rem solid var(--d);text-align:right;padding-right:0}.cmp td,.cmp thead th+th{padding-left:1.2rem}\n"
-    ".cmp td{text-align:right;padding-right:0;font-variant-numeric:tabular-nums}.cmp td .bar{margin-left:auto;height:.25rem;margin-top:.15rem}\n"
-    ".cmp small{color:var(--soft);font-size:.82em}.cmp td small{margin-left:.5em}.cmp td.no{color:var(--soft);font-size:.82em}.cmp tbody th small{white-space:nowrap}\n"
+    ".cmp td{text-align:right;padding-right:0;font-variant-numeric:tabular-nums}.cmp td "
+    ".bar{margin-left:auto;height:.25rem;margin-top:.15rem}\n"
+    ".cmp small{color:var(--soft);font-size:.82em}.cmp td small{margin-left:.5em}.cmp td.no{color:var(--soft);font-size:.82em}.cmp tbody "
+    "th small{white-space:nowrap}\n"
     "@media(max-width:46rem){.cmp,.cmp tbody,.cmp tr,.cmp th,.cmp td{display:block;width:auto}.cmp thead{display:none}\n"
-    ".cmp tr{border-bottom:1px solid var(--rule);padding:.4rem 0}.cmp th,.cmp td{border:0;padding:.12rem 0}.cmp td::before{content:attr(data-d);float:left;"
+    ".cmp tr{border-bottom:1px solid var(--rule);padding:.4rem 0}.cmp th,.cmp td{border:0;padding:.12rem 0}.cmp "
+    "td::before{content:attr(data-d);float:left;"
     "color:var(--soft);max-width:60%;text-align:left;margin-right:1rem}.cmp td .bar{margin-left:0;clear:left}.cmp td.no{overflow:hidden}}\n"
     "@media(max-width:34rem){.plot.roofline{margin-left:3.6rem;height:13rem}.card th{width:36%}}\n";
 
@@ -105,8 +118,8 @@ static void write_card(FILE *f, const cst_compare *c, int i)
     write_badges(f, c, i);
     fputs("<table>\n", f);
     fact(f, "device", cst_compare_text(r, "device", "name"));
-    snprintf(text, sizeof text, "%s, %.0f units at %.0f MHz", cst_compare_text(r, "device", "type"), cst_compare_number(r, "device", "compute_units"),
-             cst_compare_number(r, "device", "clock_mhz"));
+    snprintf(text, sizeof text, "%s, %.0f units at %.0f MHz", cst_compare_text(r, "device", "type"),
+             cst_compare_number(r, "device", "compute_units"), cst_compare_number(r, "device", "clock_mhz"));
     fact(f, "kind", text);
     bytes_fact(f, "memory", cst_compare_number(r, "device", "memory_bytes"));
     bytes_fact(f, "largest buffer", cst_compare_number(r, "device", "max_alloc_bytes"));
@@ -155,6 +168,8 @@ static void write_title(FILE *f, const cst_row *r)
 {
     char text[48];
     fputs(" title=\"", f);
+    cst_html_text(f, r->what);
+    fputs(": ", f);
     if (r->seconds > 0) fprintf(f, "a call %s ms, spread %.1f %%; ", cst_compare_value_text(text, 1e3 * r->seconds), 100 * r->spread);
     if (r->ceiling > 0) {
         fprintf(f, "ceiling %s %s: ", cst_compare_value_text(text, r->ceiling), r->unit);
@@ -165,10 +180,12 @@ static void write_title(FILE *f, const cst_row *r)
     fputc('"', f);
 }
 
-/* A bar is as long as the figure is good: for times the shortest one is the longest bar. */
+/* A bar is as long as the figure is good: for times the shortest one is the longest bar.
+ * A result alone is as good as its part of the ceiling. */
 static double bar_of(const cst_compare *c, const cst_compare_line *l, int i)
 {
-    double least = INFINITY, v = l->cell[i]->value;
+    double least = INFINITY, v = l->cell[i]->value, most = l->cell[i]->ceiling;
+    if (c->results == 1) return !(most > 0) || !(v > 0) ? 0 : fmin(1, l->less ? most / v : v / most);
     for (int k = 0; k < c->results; k++)
         if (cst_compare_has(l, k) && l->cell[k]->value < least) least = l->cell[k]->value;
     return l->less ? v > 0 ? least / v : 1 : l->most > 0 ? v / l->most : 0;
@@ -192,7 +209,9 @@ static void write_cell(FILE *f, const cst_compare *c, const cst_compare_line *l,
     fprintf(f, ">%s", cst_compare_value_text(text, r->value));
     if (r->ceiling > 0) fprintf(f, "<small>%.0f&nbsp;%%</small>", 100 * (r->less ? r->ceiling / r->value : r->value / r->ceiling));
     if (c->results > 1 && isfinite(ratio)) fprintf(f, "<small>%s\u00d7</small>", cst_compare_value_text(text, ratio));
-    fprintf(f, "<span class=\"bar\" style=\"width:%.1f%%\"></span></td>", 100 * bar_of(c, l, i));
+    double bar = bar_of(c, l, i);
+    if (bar > 0) fprintf(f, "<span class=\"bar\" style=\"width:%.1f%%\"></span>", 100 * bar);
+    fputs("</td>", f);
 }
 
 static void open_table(FILE *f, const cst_compare *c, const char *row)
@@ -251,9 +270,10 @@ static void write_losses(FILE *f, const cst_compare *c)
 
 static void write_head(FILE *f, const cst_compare *c)
 {
-    fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-               "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Castor: what OpenCL devices can do</title>\n"
-               "<style>\n%s%s</style>\n</head>\n<body>\n<h1>What %s can do</h1>\n<p class=\"sub\">",
+    fprintf(f,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+            "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>Castor: what OpenCL devices can do</title>\n"
+            "<style>\n%s%s</style>\n</head>\n<body>\n<h1>What %s can do</h1>\n<p class=\"sub\">",
             cst_page_style, style, c->results > 1 ? "OpenCL devices" : "an OpenCL device");
     fputs("Measured with castor bench submit. ", f);
     if (c->results > 1) {
@@ -271,8 +291,8 @@ void cst_compare_page(FILE *f, const cst_compare *c)
     fputs("<div class=\"cards\">\n", f);
     for (int i = 0; i < c->results; i++) write_card(f, c, i);
     fputs("</div>\n<h2>In short</h2>\n<div class=\"bars\">\n", f);
-    write_bars(f, c, "Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, tokens");
-    write_bars(f, c, "Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, tokens");
+    write_bars(f, c, "Training OPT-125M, 1 x 128 tokens, fp32", CST_COMPARE_TRAINING, "opt-125m, speed");
+    write_bars(f, c, "Training a tiny model, 4 x 64 tokens, fp32", CST_COMPARE_TRAINING, "tiny, speed");
     write_bars(f, c, "Best matrix product", "gemm", NULL);
     write_bars(f, c, "Multiply-adds", "peak", NULL);
     write_bars(f, c, "Memory: triad", "triad", NULL);

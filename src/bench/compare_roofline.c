@@ -125,7 +125,8 @@ static void write_roofs(FILE *f, const axis *a, double peak, double triad)
     fputs("<path class=\"roof\" d=\"", f);
     if (triad > 0) {
         double to = knee > 0 ? knee : pow(10, a->high) / triad;
-        fprintf(f, "M%.1f %.1fL%.1f %.1f", WIDTH * x_of(low), HEIGHT * (1 - y_of(a, triad * low)), WIDTH * x_of(to), HEIGHT * (1 - y_of(a, triad * to)));
+        fprintf(f, "M%.1f %.1fL%.1f %.1f", WIDTH * x_of(low), HEIGHT * (1 - y_of(a, triad * low)), WIDTH * x_of(to),
+                HEIGHT * (1 - y_of(a, triad * to)));
     }
     if (peak > 0) fprintf(f, "M%.1f %.1fH%g", WIDTH * x_of(knee > 0 ? knee : exp2(X_LOW)), HEIGHT * (1 - y_of(a, peak)), WIDTH);
     fputs("\"/>\n", f);
@@ -139,7 +140,8 @@ static void write_points(FILE *f, const cst_result *r, const axis *a, int *seen)
         int kind = kind_of(&r->row[k]);
         if (kind == KINDS || !cst_compare_point(&r->row[k], &x, &y)) continue;
         seen[kind] = 1;
-        fprintf(f, "<path class=\"dot k%d\" d=\"M%.1f %.1fh0\"><title>%s ", kind, WIDTH * x_of(x), HEIGHT * (1 - y_of(a, y)), r->row[k].row);
+        fprintf(f, "<path class=\"dot\" style=\"stroke:var(--k%d)\" d=\"M%.1f %.1fh0\"><title>%s ", kind, WIDTH * x_of(x),
+                HEIGHT * (1 - y_of(a, y)), r->row[k].row);
         cst_html_text(f, r->row[k].what);
         fprintf(f, ": %s GFLOP/s, ", cst_compare_value_text(text, y));
         fprintf(f, "%s FLOP a byte</title></path>\n", cst_compare_value_text(text, x));
@@ -170,7 +172,9 @@ static void write_figure(FILE *f, const cst_compare *c, int i, const axis *a)
     fputs("</b>", f);
     if (peak > 0) fprintf(f, " <span class=\"key roofkey\">multiply-adds: %s GFLOP/s</span>", cst_compare_value_text(text, peak));
     if (triad > 0) fprintf(f, " <span class=\"key roofkey\">triad: %s GB/s</span>", cst_compare_value_text(text, triad));
-    fprintf(f, "</figcaption>\n<div class=\"plot roofline\">\n<svg viewBox=\"0 0 %g %g\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"Roofline of ",
+    fprintf(f,
+            "</figcaption>\n<div class=\"plot roofline\">\n<svg viewBox=\"0 0 %g %g\" preserveAspectRatio=\"none\" role=\"img\" "
+            "aria-label=\"Roofline of ",
             WIDTH, HEIGHT);
     cst_html_text(f, r->name);
     fputs("\">\n", f);

@@ -54,7 +54,8 @@ static void devices(FILE *f, const cst_compare *c)
         fprintf(f, " %.0f, %.0f MHz |", cst_compare_number(&c->result[i], "device", "compute_units"),
                 cst_compare_number(&c->result[i], "device", "clock_mhz"));
     fputs("\n| memory |", f);
-    for (int i = 0; i < c->results; i++) fprintf(f, " %.1f GiB |", cst_compare_number(&c->result[i], "device", "memory_bytes") / 1073741824.0);
+    for (int i = 0; i < c->results; i++)
+        fprintf(f, " %.1f GiB |", cst_compare_number(&c->result[i], "device", "memory_bytes") / 1073741824.0);
     fputs("\n| losses of training |", f);
     for (int i = 0; i < c->results; i++) fprintf(f, " %s |", losses_text(c, i));
     fputs("\n| measured |", f);

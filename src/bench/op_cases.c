@@ -116,18 +116,8 @@ RUN(run_lm_loss)
  * logits were; that changes no instruction. */
 RUN(run_cross_entropy)
 {
-    cst_launch l;
-    size_t group = (size_t)cst_mem_device(c->mem)->group, items = ROWS * group;
     UNUSED;
-    cst_launch_begin(&l, c->mem, "cross_entropy", "cross_entropy", NULL);
-    cst_launch_update(&l, "logits", t[0], 0);
-    cst_launch_read(&l, "targets", t[1], 0);
-    cst_launch_update(&l, "loss", t[2], 0);
-    cst_launch_int(&l, "n", ROWS);
-    cst_launch_int(&l, "vocab", V);
-    cst_launch_float(&l, "scale", 1.0f / ROWS);
-    cst_launch_int(&l, "grad", c->c->p);
-    return cst_launch_run(&l, 1, &items, &group);
+    return cst_cross_entropy(c->mem, t[0], t[1], t[2], 0, ROWS, 1.0f / ROWS, c->c->p);
 }
 
 RUN(run_adamw)
@@ -139,7 +129,7 @@ RUN(run_adamw)
 RUN(run_adamw_host)
 {
     (void)c, (void)t;
-    cst_adamw_host(host[0], host[1], host[2], host[3], (size_t)F * D, 1, &adamw);
+    cst_adamw_host(host[0], host[1], host[2], host[3], NULL, (size_t)F * D, 1, &adamw);
     return CST_OK;
 }
 

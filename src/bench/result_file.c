@@ -52,24 +52,51 @@ typedef struct shape {
 #define SHAPE(what, list) {what, list, (int)(sizeof list / sizeof *list)}
 
 static const member device_members[] = {
-    MUST("platform", TEXT), MAY("platform_version", TEXT), MUST("name", TEXT), MUST("vendor", TEXT), MUST("driver", TEXT), MUST("version", TEXT),
-    MUST("opencl_c", TEXT), MUST("type", WORD, .words = "GPU|CPU|accelerator|other"), MUST("memory_bytes", WHOLE), MUST("max_alloc_bytes", WHOLE),
-    MUST("local_bytes", WHOLE), MUST("cache_bytes", WHOLE), MUST("compute_units", WHOLE), MUST("clock_mhz", WHOLE), MUST("max_group", WHOLE), MUST("fp16", FLAG),
-    MUST("fp64", FLAG), MUST("exact_divide", FLAG), MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT), MUST("extensions", WORDS),
+    MUST("platform", TEXT),       MAY("platform_version", TEXT),
+    MUST("name", TEXT),           MUST("vendor", TEXT),
+    MUST("driver", TEXT),         MUST("version", TEXT),
+    MUST("opencl_c", TEXT),       MUST("type", WORD, .words = "GPU|CPU|accelerator|other"),
+    MUST("memory_bytes", WHOLE),  MUST("max_alloc_bytes", WHOLE),
+    MUST("local_bytes", WHOLE),   MUST("cache_bytes", WHOLE),
+    MUST("compute_units", WHOLE), MUST("clock_mhz", WHOLE),
+    MUST("max_group", WHOLE),     MUST("fp16", FLAG),
+    MUST("fp64", FLAG),           MUST("exact_divide", FLAG),
+    MUST("unified_memory", FLAG), MAY("icd_suffix", TEXT),
+    MAY("quirks", WORDS),         MAY("short_kernels", FLAG),
+    MUST("extensions", WORDS),
 };
 static const member environment_members[] = {
-    MUST("os", TEXT), MUST("kernel", TEXT), MUST("machine", TEXT), MUST("cpu", TEXT), MUST("cores", WHOLE, .least = 1), MUST("ram_bytes", WHOLE),
-    MAY("loader", TEXT),
+    MUST("os", TEXT),         MUST("kernel", TEXT), MUST("machine", TEXT), MUST("cpu", TEXT), MUST("cores", WHOLE, .least = 1),
+    MUST("ram_bytes", WHOLE), MAY("loader", TEXT),
 };
 static const member row_members[] = {
-    MUST("row", ROW), MUST("case", TEXT, .least = 63), MUST("unit", WORD, .words = "GFLOP/s|GB/s|us|ms|MiB|percent"), MUST("value", NUMBER), MUST("spread", NUMBER),
-    MUST("seconds", NUMBER), MAY("less", TRUTH), MAY("ceiling", NUMBER), MAY("ceiling_of", TEXT), MAY("error", NUMBER), MAY("limit", NUMBER),
+    MUST("row", ROW),
+    MUST("case", TEXT, .least = 63),
+    MUST("unit", WORD, .words = "GFLOP/s|GB/s|us|ms|MiB|%"),
+    MUST("value", NUMBER),
+    MUST("spread", NUMBER),
+    MUST("seconds", NUMBER),
+    MAY("less", TRUTH),
+    MAY("ceiling", NUMBER),
+    MAY("ceiling_of", TEXT),
+    MAY("error", NUMBER),
+    MAY("limit", NUMBER),
 };
 static const member missing_row_members[] = {MUST("row", ROW), MUST("case", TEXT, .least = 63), MUST("missing", TEXT, .least = 159)};
 static const member run_members[] = {
-    MUST("run", RUN), MUST("batch", WHOLE, .least = 1), MUST("seq", WHOLE, .least = 1), MUST("steps", WHOLE, .least = 1),
-    MUST("placement", WORD, .words = "auto|resident|static"), MUST("first_step_ms", NUMBER), MUST("step_ms", NUMBER), MUST("spread", NUMBER),
-    MUST("tokens_per_s", NUMBER), MUST("device_peak_bytes", WHOLE), MUST("losses", NUMBERS), MUST("difference", MEASURE), MUST("tolerance", NUMBER),
+    MUST("run", RUN),
+    MUST("batch", WHOLE, .least = 1),
+    MUST("seq", WHOLE, .least = 1),
+    MUST("steps", WHOLE, .least = 1),
+    MUST("placement", WORD, .words = "auto|resident|static"),
+    MUST("first_step_ms", NUMBER),
+    MUST("step_ms", NUMBER),
+    MUST("spread", NUMBER),
+    MUST("tokens_per_s", NUMBER),
+    MUST("device_peak_bytes", WHOLE),
+    MUST("losses", NUMBERS),
+    MUST("difference", MEASURE),
+    MUST("tolerance", NUMBER),
     MUST("verdict", WORD, .words = "as expected|differs"),
 };
 static const member missing_run_members[] = {MUST("run", RUN), MUST("missing", TEXT)};
@@ -89,9 +116,17 @@ static const shape *run_by(const json_t *j)
 }
 
 static const member result_members[] = {
-    MUST("schema", WHOLE, .least = CST_RESULT_SCHEMA), MUST("castor", TEXT), MUST("name", NAME, .least = 63), MUST("date", DAY), MUST("complete", FLAG),
-    MAY("stopped", TEXT), MUST("quick", FLAG), MUST("device", OBJECT, .shape = &device_shape),
-    MUST("environment", OBJECT, .shape = &environment_shape), MUST("rows", LIST, .shape_by = row_by), MUST("training", LIST, .shape_by = run_by),
+    MUST("schema", WHOLE, .least = CST_RESULT_SCHEMA),
+    MUST("castor", TEXT),
+    MUST("name", NAME, .least = 63),
+    MUST("date", DAY),
+    MUST("complete", FLAG),
+    MAY("stopped", TEXT),
+    MUST("quick", FLAG),
+    MUST("device", OBJECT, .shape = &device_shape),
+    MUST("environment", OBJECT, .shape = &environment_shape),
+    MUST("rows", LIST, .shape_by = row_by),
+    MUST("training", LIST, .shape_by = run_by),
 };
 static const shape result_shape = SHAPE("result", result_members);
 
@@ -151,7 +186,8 @@ static cst_status check_list(const json_t *v, const member *m, const char *where
     if (!json_is_array(v)) return wrong(where, m->name, "a list");
     json_array_foreach((json_t *)v, i, e) {
         if (m->kind == WORDS && !json_is_string(e)) return wrong(where, m->name, "a list of strings");
-        if (m->kind == NUMBERS && !json_is_null(e) && !is_number(e)) return wrong(where, m->name, "a list of numbers of 0 or more, or null,");
+        if (m->kind == NUMBERS && !json_is_null(e) && !is_number(e))
+            return wrong(where, m->name, "a list of numbers of 0 or more, or null,");
     }
     return CST_OK;
 }
@@ -159,10 +195,11 @@ static cst_status check_list(const json_t *v, const member *m, const char *where
 static cst_status check_text(const json_t *v, const member *m, const char *where)
 {
     char wanted[64];
-    size_t n = json_string_length(v);
+    size_t n = 0;
+    for (const char *p = json_string_value(v); p && *p; p++) n += (*p & 0xc0) != 0x80; /* characters, of at most four bytes */
     if (json_is_string(v) && (n || m->kind == TEXT) && (!m->least || n <= (size_t)m->least)) return CST_OK;
     if (!m->least) return wrong(where, m->name, "a text");
-    snprintf(wanted, sizeof wanted, m->kind == NAME ? "a text of 1 to %d bytes" : "a text of at most %d bytes", (int)m->least);
+    snprintf(wanted, sizeof wanted, m->kind == NAME ? "a text of 1 to %d characters" : "a text of at most %d characters", (int)m->least);
     return wrong(where, m->name, wanted);
 }
 
@@ -239,7 +276,8 @@ static cst_status check_version(const json_t *j, const char *where)
 {
     const json_t *v = json_object_get(j, "schema");
     const char *by = json_string_value(json_object_get(j, "castor"));
-    if (!json_is_integer(v)) return cst_fail(CST_INPUT, "%s: \"schema\" is no whole number: is this a result of castor bench submit?", where);
+    if (!json_is_integer(v))
+        return cst_fail(CST_INPUT, "%s: \"schema\" is no whole number: is this a result of castor bench submit?", where);
     if (json_integer_value(v) == CST_RESULT_SCHEMA) return CST_OK;
     return cst_fail(CST_INPUT, "%s: \"schema\" is %lld%s%s; this castor (%s) reads %d", where, (long long)json_integer_value(v),
                     by ? ", written by castor " : "", by ? by : "", PACKAGE_VERSION, CST_RESULT_SCHEMA);
@@ -266,9 +304,10 @@ static double number_of(const json_t *j, const char *name)
 
 static cst_row row_of(const json_t *j)
 {
+    const char *of = text_of(j, "ceiling_of");
     cst_row r = {.row = text_of(j, "row"), .unit = text_of(j, "unit"), .less = json_is_true(json_object_get(j, "less")),
                  .value = number_of(j, "value"), .spread = number_of(j, "spread"), .seconds = number_of(j, "seconds"),
-                 .ceiling = number_of(j, "ceiling"), .ceiling_of = text_of(j, "ceiling_of"), .error = number_of(j, "error"),
+                 .ceiling = number_of(j, "ceiling"), .ceiling_of = of ? of : "", .error = number_of(j, "error"),
                  .limit = number_of(j, "limit")};
     const char *missing = text_of(j, "missing");
     snprintf(r.what, sizeof r.what, "%s", text_of(j, "case"));
@@ -282,12 +321,18 @@ static cst_status read_rows(cst_result *r)
     r->row = calloc(json_array_size(list) + 1, sizeof *r->row);
     if (!r->row) return cst_fail(CST_NO_MEMORY, "%s", r->file);
     for (size_t i = 0; i < json_array_size(list); i++) {
-        cst_row row = row_of(json_array_get(list, i));
-        for (size_t k = 0; k < i; k++)
-            if (!strcmp(r->row[k].row, row.row) && !strcmp(r->row[k].what, row.what))
-                return cst_fail(CST_INPUT, "%s: rows[%zu] is rows[%zu] once more: %s, %s", r->file, i, k, row.row, row.what);
-        r->row[r->rows++] = row;
+        r->row[r->rows++] = row_of(json_array_get(list, i));
     }
+    return CST_OK;
+}
+
+static cst_status runs_once(const cst_result *r)
+{
+    const json_t *list = json_object_get(r->json, "training");
+    for (size_t i = 0; i < json_array_size(list); i++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp(text_of(json_array_get(list, i), "run"), text_of(json_array_get(list, k), "run")))
+                return cst_fail(CST_INPUT, "%s: training[%zu] is training[%zu] once more", r->file, i, k);
     return CST_OK;
 }
 
@@ -300,6 +345,7 @@ cst_status cst_result_load(cst_result *r, const char *path)
     r->complete = json_is_true(json_object_get(r->json, "complete"));
     if (!json_array_size(json_object_get(r->json, "rows")) && !json_array_size(json_object_get(r->json, "training")))
         return cst_fail(CST_INPUT, "%s: nothing was measured: \"rows\" and \"training\" are empty", path);
+    CST_TRY(runs_once(r));
     return read_rows(r);
 }
 

@@ -18,7 +18,8 @@ typedef struct cst_result {
 } cst_result;
 
 /* Read and check. INPUT names file and member: not JSON, another schema version, a member that is missing, unknown or of another type,
- * an unknown row, the same case twice, neither rows nor training. The row's names must be those of bench/device_rows.h.
+ * an unknown row, a training run twice, neither rows nor training. A case may come
+ * twice, as one product in two lists of them does. The rows' names must be those of bench/device_rows.h.
  * r: cst_result_free, also after a failure. */
 cst_status cst_result_load(cst_result *r, const char *path);
 void cst_result_free(cst_result *r);

@@ -8,6 +8,7 @@
 
 #include "gemm/choice.h"
 
+#define SLOW 2.0 /* s: a call, its kernels' builds included, that isn't repeated more often than needed */
 enum { PEAK, TRIAD };
 #define NEEDS(i) (1u << (i))
 
@@ -44,11 +45,11 @@ static const struct {
     {cst_rows_softmax, NEEDS(TRIAD)},
     {cst_rows_layer_norm, NEEDS(TRIAD)},
     {cst_rows_attention, NEEDS(PEAK)},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
-    {NULL, 0},
+    {cst_rows_transfer, 0},
+    {cst_rows_overlap, NEEDS(PEAK)},
+    {cst_rows_launch, 0},
+    {cst_rows_build, 0},
+    {cst_rows_allocation, 0},
 };
 
 int cst_bench_device_names(const cst_bench_device_name **list)
@@ -163,15 +164,15 @@ int cst_row_samples(const cst_row_run *r)
 cst_status cst_row_measure(cst_row_run *r, cst_mem *m, cst_row_case *c)
 {
     cst_timing t;
-    int right = 1;
-    if (c->check) {
-        CST_TRY(c->run(c->what, 0));
-        CST_TRY(cst_mem_finish(m));
-        CST_TRY(c->check(&c->row.error, c->what));
-    }
+    int right = 1, samples = cst_row_samples(r);
+    double start = cst_now();
+    CST_TRY(c->run(c->what, 0));
+    CST_TRY(cst_mem_finish(m));
+    if (cst_now() - start > SLOW) samples = 3;
+    if (c->check) CST_TRY(c->check(&c->row.error, c->what));
     CST_TRY(cst_row_right(&right, r, &c->row));
     if (!right) return CST_OK;
-    CST_TRY(cst_measure(&t, m, cst_row_samples(r), c->run, c->what));
+    CST_TRY(cst_measure(&t, m, samples, c->run, c->what));
     cst_row_time(&c->row, &t, c->work);
     return cst_rows_add(r->rows, &c->row);
 }

@@ -14,6 +14,7 @@ typedef struct cst_row_run {
     cst_device *dev;
     const cst_bench_device_options *o;
     double peak;             /* measured multiply-add peak, FLOP/s; 0: not known */
+    int peak_shape;          /* of cst_peak_shapes, that had it */
     double triad;            /* measured bytes/s; 0: not known */
     char wrong[256];         /* rows whose result was wrong, with commas */
 } cst_row_run;
@@ -69,8 +70,16 @@ typedef struct cst_peak {
     char options[64];
     cst_tensor *lane, *y;
 } cst_peak;
+/* Roundings of 1,024 steps whose errors fade by 1 - 2^-10 each: at most 1,024 * 2^-24 if they all go one way. A step left out is
+ * more than that. */
+#define CST_PEAK_LIMIT 6.2e-5
+typedef struct cst_peak_shape {
+    int width, chains, fused;
+} cst_peak_shape;
+/* Three shapes worth a try on dev, likely the best one first. */
+const cst_peak_shape *cst_peak_shapes(const cst_device *dev);
 /* p is cleared first; close it also after a failure. */
-cst_status cst_peak_open(cst_peak *p, cst_row_run *r, int width, int chains, int fused);
+cst_status cst_peak_open(cst_peak *p, cst_row_run *r, const cst_peak_shape *s);
 cst_status cst_peak_close(cst_peak *p, cst_status st);
 /* As in cst_row_case. */
 cst_status cst_peak_run(void *p, int call);

@@ -120,7 +120,7 @@ static cst_status flat(trial *t, const char *kernel, int inputs)
 {
     cst_launch l;
     const cst_device *dev = cst_mem_device(t->m);
-    size_t group = cst_flat_group(dev), items = (size_t)t->n / (size_t)dev->vec;
+    size_t group = cst_flat_group(dev, "bench_memory"), items = (size_t)t->n / (size_t)cst_device_shape(dev, "bench_memory").vec;
     cst_launch_begin(&l, t->m, "bench_memory", kernel, NULL);
     cst_launch_write(&l, "y", t->y, 0);
     cst_launch_read(&l, "x", t->in[0], 0);
@@ -164,14 +164,14 @@ static double triad_error(const trial *t, int64_t row)
 static cst_status prepare_sum(trial *t)
 {
 #pragma omp parallel for
-    for (int64_t i = 0; i < t->n; i++) t->x[0][i] = floorf(t->x[0][i] * 8) / 8;
+    for (int64_t i = 0; i < t->n; i++) t->x[0][i] = rintf(t->x[0][i] * 8) / 8;
     return cst_row_tensor(&t->more[0], t->m, 1, SUMS, "sums of parts");
 }
 
 static cst_status sum_pass(trial *t, cst_tensor *y, const cst_tensor *x, int64_t groups, int64_t per)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(t->m)->group, items = (size_t)groups * group;
+    size_t group = cst_group(t->m, "bench_memory"), items = (size_t)groups * group;
     cst_launch_begin(&l, t->m, "bench_memory", "sum", NULL);
     cst_launch_write(&l, "y", y, 0);
     cst_launch_read(&l, "x", x, 0);
@@ -205,10 +205,10 @@ static cst_status run_transpose(void *p, int call)
 {
     trial *t = p;
     cst_launch l;
-    const cst_device *dev = cst_mem_device(t->m);
-    size_t group[] = {(size_t)dev->group, 1};
+    const cst_shape s = cst_device_shape(cst_mem_device(t->m), "bench_memory");
+    size_t group[] = {(size_t)s.group, 1};
     size_t items[] = {(size_t)t->cols / TILE * group[0], (size_t)t->rows / TILE};
-    if (dev->group == 1) items[0] = (size_t)t->cols / (8 * TILE), items[1] = (size_t)t->rows / (size_t)dev->vec;
+    if (s.group == 1) items[0] = (size_t)t->cols / (8 * TILE), items[1] = (size_t)t->rows / (size_t)s.vec;
     (void)call;
     cst_launch_begin(&l, t->m, "bench_memory", "transpose", NULL);
     cst_launch_write(&l, "y", t->y, 0);
@@ -236,7 +236,7 @@ static cst_status run_softmax(void *p, int call)
 {
     trial *t = p;
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(t->m)->group, items = (size_t)t->rows * group;
+    size_t group = cst_group(t->m, "bench_memory"), items = (size_t)t->rows * group;
     (void)call;
     cst_launch_begin(&l, t->m, "bench_memory", "softmax", NULL);
     cst_launch_write(&l, "y", t->y, 0);

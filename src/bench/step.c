@@ -72,7 +72,7 @@ out:
 
 cst_status cst_steps_run(cst_steps *r, cst_session *s, int64_t steps, cst_steps_told told, void *user)
 {
-    int64_t warm = s->placement == CST_PLACEMENT_AUTO ? WARM_MIGRATING : WARM;
+    int64_t warm = cst_mem_plan(s->mem) ? WARM_MIGRATING : WARM;
     *r = (cst_steps){.warm = warm, .steps = steps};
     CST_TRY(cst_model_init(s->model, s->o.seed));
     CST_TRY(cst_session_start(s));

@@ -54,8 +54,11 @@ static json_t *words(json_t *text)
 
 static json_t *device_json(json_t *known, const cst_device_info *d)
 {
-    json_t *j = json_deep_copy(known);
-    json_object_del(j, "index"); /* means nothing elsewhere */
+    json_t *j = json_deep_copy(known), *names = json_array(), *q;
+    size_t i;
+    json_array_foreach(json_object_get(j, "quirks"), i, q) json_array_append(names, json_object_get(q, "name"));
+    json_object_set_new(j, "quirks", names); /* `castor devices` tells what they are */
+    json_object_del(j, "index");             /* means nothing elsewhere */
     json_object_set_new(j, "platform_version", text_info(d, 1, CL_PLATFORM_VERSION)); /* NULL: no such member */
     json_object_set_new(j, "icd_suffix", text_info(d, 1, CL_PLATFORM_ICD_SUFFIX_KHR));
     json_object_set_new(j, "extensions", words(text_info(d, 0, CL_DEVICE_EXTENSIONS)));
@@ -83,13 +86,13 @@ static json_t *line_of(const char *path, const char *name)
 static json_t *loader(void)
 {
     typedef cl_int ask(cl_uint what, size_t size, void *value, size_t *needed);
-    enum { VERSION = 2, NAME = 3 };
+    enum { LOADER_VERSION = 2, LOADER_NAME = 3 };
     char name[128] = "", version[128] = "", both[260];
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations" /* of OpenCL 1.2: the only way to a function of the loader itself */
     ask *info = (ask *)clGetExtensionFunctionAddress("clGetICDLoaderInfoOCLICD");
 #pragma GCC diagnostic pop
-    if (!info || info(NAME, sizeof name, name, NULL) || info(VERSION, sizeof version, version, NULL)) return NULL;
+    if (!info || info(LOADER_NAME, sizeof name, name, NULL) || info(LOADER_VERSION, sizeof version, version, NULL)) return NULL;
     snprintf(both, sizeof both, "%s %s", name, version);
     return cst_json_text(both);
 }
@@ -104,6 +107,7 @@ static json_t *environment_json(void)
     struct utsname u;
     json_t *os = line_of("/etc/os-release", "PRETTY_NAME"), *j;
     int known = !uname(&u);
+    if (known) u.release[strcspn(u.release, "-")] = 0; /* what is behind it names a builder or a host as often as a kernel */
     j = json_pack("{s:o, s:o, s:s, s:o, s:I, s:I}", "os", os ? os : known ? cst_json_text(u.sysname) : json_string("unknown"), "kernel",
                   or_unknown(known ? cst_json_text(u.release) : NULL), "machine", known ? u.machine : "unknown", "cpu",
                   or_unknown(line_of("/proc/cpuinfo", "model name")), "cores", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "ram_bytes",
@@ -134,21 +138,25 @@ static cst_status begin(submission *s, const cst_device_info *d)
     struct tm tm;
     strftime(day, sizeof day, "%Y-%m-%d", gmtime_r(&now, &tm));
     s->training = json_array();
-    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION, "name",
-                        name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device", device_json(s->o->device, d),
-                        "environment", environment_json(), "rows", "training", s->training);
-    return s->json ? CST_OK : cst_fail(CST_NO_MEMORY, "%s", s->o->out);
+    s->json = json_pack("{s:i, s:s, s:o, s:s, s:b, s:b, s:o, s:o, s:[], s:O}", "schema", CST_RESULT_SCHEMA, "castor", PACKAGE_VERSION,
+                        "name", name_json(s->o, d), "date", day, "complete", 0, "quick", s->o->quick, "device",
+                        device_json(s->o->device, d), "environment", environment_json(), "rows", "training", s->training);
+    return s->json ? cst_result_check(s->json, s->o->out) : cst_fail(CST_NO_MEMORY, "%s", s->o->out);
 }
 
-/* Replace the file by what is known now, checked as a reader would. */
+/* Replace the file by what is known now. */
 static cst_status save(submission *s)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < s->rows.n; i++) json_array_append_new(list, cst_row_json(&s->rows.list[i]));
     json_object_set_new(s->json, "rows", list);
     s->saved = s->rows.n;
-    CST_TRY(cst_result_check(s->json, s->o->out));
-    return cst_json_save(s->json, s->o->out);
+    char *text = json_dumps(s->json, JSON_INDENT(2) | JSON_REAL_PRECISION(9)), *all = NULL; /* nine digits give back every float */
+    int n = text ? asprintf(&all, "%s\n", text) : -1;
+    cst_status st = n < 0 ? cst_fail(CST_NO_MEMORY, "%s", s->o->out) : cst_file_write(s->o->out, all, (size_t)n);
+    if (n >= 0) free(all);
+    free(text);
+    return st;
 }
 
 /* ---- measuring ---- */

@@ -21,26 +21,38 @@ static const cst_run_case cases[] = {
     {.name = "tiny",
      .about = "2 post-norm layers of 64, projected from 32; 4 x 64 tokens, 20 steps",
      .quick = 1,
-     .config = {.vocab_size = 512, .hidden_size = 64, .num_hidden_layers = 2, .ffn_dim = 256, .num_attention_heads = 4, .word_embed_proj_dim = 32,
-                .max_position_embeddings = 64, .do_layer_norm_before = 0, COMMON},
+     .config = {.vocab_size = 512,
+                .hidden_size = 64,
+                .num_hidden_layers = 2,
+                .ffn_dim = 256,
+                .num_attention_heads = 4,
+                .word_embed_proj_dim = 32,
+                .max_position_embeddings = 64,
+                .do_layer_norm_before = 0,
+                COMMON},
      .batch = 4,
      .seq = 64,
      .steps = 20,
      .lr = 3e-3,
-     .loss = {6.23731232, 6.20818138, 6.17317152, 6.12949562, 6.07338333, 6.00163984, 5.91221046, 5.80606222, 5.68572235,
-              5.55569458, 5.42366409, 5.29491901, 5.17377663, 5.06126928, 4.9571991, 4.85557938, 4.75537109, 4.6513586,
-              4.54741955, 4.4415102},
+     .loss = {6.23731232, 6.20818138, 6.17317152, 6.12949562, 6.07338333, 6.00163984, 5.91221046, 5.80606222, 5.68572235, 5.55569458,
+              5.42366409, 5.29491901, 5.17377663, 5.06126928, 4.9571991,  4.85557938, 4.75537109, 4.6513586,  4.54741955, 4.4415102},
      .tolerance = 1e-3},
     {.name = "opt-125m",
      .about = "OPT-125M; 1 x 128 tokens, 10 steps",
-     .config = {.vocab_size = 50272, .hidden_size = 768, .num_hidden_layers = 12, .ffn_dim = 3072, .num_attention_heads = 12,
-                .word_embed_proj_dim = 768, .max_position_embeddings = 2048, .do_layer_norm_before = 1, COMMON},
+     .config = {.vocab_size = 50272,
+                .hidden_size = 768,
+                .num_hidden_layers = 12,
+                .ffn_dim = 3072,
+                .num_attention_heads = 12,
+                .word_embed_proj_dim = 768,
+                .max_position_embeddings = 2048,
+                .do_layer_norm_before = 1,
+                COMMON},
      .batch = 1,
      .seq = 128,
      .steps = 10,
      .lr = 5e-6,
-     .loss = {11.0037575, 10.8366175, 10.6791792, 10.5303383, 10.391571, 10.259841, 10.1339264, 10.0133085, 9.8969383,
-              9.7832766},
+     .loss = {11.0037575, 10.8366175, 10.6791792, 10.5303383, 10.391571, 10.259841, 10.1339264, 10.0133085, 9.8969383, 9.7832766},
      .tolerance = 1e-3},
 };
 
@@ -121,7 +133,7 @@ static cst_status run(outcome *r, const cst_run_case *c, const cst_run_options *
             goto out;
         }
         if (o->stop && o->stop()) {
-            st = cst_fail(CST_INTERRUPTED, "training run %s", c->name);
+            st = cst_fail(CST_INTERRUPTED, "interrupted in training run %s", c->name);
             goto out;
         }
     }
@@ -146,11 +158,11 @@ static json_t *outcome_json(outcome *r, const cst_run_case *c)
     double tokens = (double)(c->batch * c->seq), first = r->ms[0], difference = cst_run_difference(c, r->loss, c->steps);
     cst_timing_from(&time, r->ms + 1, c->steps - 1, 1);
     for (int i = 0; i < c->steps; i++) json_array_append_new(loss, number(r->loss[i]));
-    return json_pack("{s:s, s:I, s:I, s:i, s:s, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:f, s:s}", "run", c->name, "batch", (json_int_t)c->batch,
-                     "seq", (json_int_t)c->seq, "steps", c->steps, "placement", cst_placement_name(r->placement), "first_step_ms", first,
-                     "step_ms", time.ms, "spread", (time.ms_max - time.ms_min) / time.ms, "tokens_per_s", tokens / (1e-3 * time.ms),
-                     "device_peak_bytes", (json_int_t)r->peak, "losses", loss, "difference", number(difference), "tolerance", c->tolerance,
-                     "verdict", difference <= c->tolerance ? "as expected" : "differs");
+    return json_pack("{s:s, s:I, s:I, s:i, s:s, s:f, s:f, s:f, s:f, s:I, s:o, s:o, s:f, s:s}", "run", c->name, "batch",
+                     (json_int_t)c->batch, "seq", (json_int_t)c->seq, "steps", c->steps, "placement", cst_placement_name(r->placement),
+                     "first_step_ms", first, "step_ms", time.ms, "spread", (time.ms_max - time.ms_min) / time.ms, "tokens_per_s",
+                     tokens / (1e-3 * time.ms), "device_peak_bytes", (json_int_t)r->peak, "losses", loss, "difference", number(difference),
+                     "tolerance", c->tolerance, "verdict", difference <= c->tolerance ? "as expected" : "differs");
 }
 
 cst_status cst_run_train(json_t **out, const cst_run_case *c, const cst_run_options *o)

@@ -31,6 +31,7 @@ cst_status cst_cmd_trace_show(const cst_args *a);
 cst_status cst_cmd_trace_replay(const cst_args *a);
 cst_status cst_cmd_trace_html(const cst_args *a);
 cst_status cst_cmd_trace_perfetto(const cst_args *a);
+cst_status cst_cmd_trace_period(const cst_args *a);
 cst_status cst_cmd_report(const cst_args *a);
 cst_status cst_cmd_completion(const cst_args *a);
 cst_status cst_cmd_tokenizer_encode(const cst_args *a);

@@ -24,9 +24,10 @@ static void add_plan(json_t *j, const cst_session *s)
     cst_mem_stats stats;
     cst_mem_get_stats(s->mem, &stats);
     if (!p) return;
-    json_object_update_new(j, json_pack("{s:I, s:I, s:f, s:f, s:f, s:i, s:I, s:I, s:I}", "h2d_bytes_step", (json_int_t)p->up_bytes, "d2h_bytes_step",
-                                        (json_int_t)p->down_bytes, "predicted_ms", 1e3 * p->seconds, "compute_ms", 1e3 * p->compute_seconds,
-                                        "stall_ms", 1e3 * p->stall_seconds, "recomputed_layers", s->recompute, "moves", (json_int_t)stats.moves,
+    json_object_update_new(j, json_pack("{s:I, s:I, s:f, s:f, s:f, s:i, s:i, s:I, s:I, s:I}", "h2d_bytes_step", (json_int_t)p->up_bytes, "d2h_bytes_step",
+                                        (json_int_t)(p->down_bytes + cst_session_host_updates(s)), "predicted_ms", 1e3 * p->seconds, "compute_ms", 1e3 * p->compute_seconds,
+                                        "stall_ms", 1e3 * p->stall_seconds, "recomputed_layers", s->recompute,
+                                        "host_layers", s->host_layers, "moves", (json_int_t)stats.moves,
                                         "planned_moves", (json_int_t)stats.planned_moves, "strays", (json_int_t)stats.strays));
 }
 
@@ -75,10 +76,10 @@ static void print_text(const cst_session *s, json_t *j)
            json_number_value(json_object_get(j, "tokens_per_s")), json_number_value(json_object_get(j, "gflops")));
     printf("device memory %s\n", cst_bytes_text(buf, json_number_value(json_object_get(j, "device_peak_bytes"))));
     if (json_object_get(j, "predicted_ms"))
-        printf("predicted %.2f ms, %.2f of it operators; %.1f MiB up and %.1f MiB down a step, %d layers computed again\n",
+        printf("predicted %.2f ms, %.2f of it operators; %.1f MiB up and %.1f MiB down a step, %d layers computed again, %d updated on the host\n",
                json_number_value(json_object_get(j, "predicted_ms")), json_number_value(json_object_get(j, "compute_ms")),
                json_number_value(json_object_get(j, "h2d_bytes_step")) / 1048576, json_number_value(json_object_get(j, "d2h_bytes_step")) / 1048576,
-               (int)json_integer_value(json_object_get(j, "recomputed_layers")));
+               (int)json_integer_value(json_object_get(j, "recomputed_layers")), (int)json_integer_value(json_object_get(j, "host_layers")));
     json_t *k = json_object_get(j, "kernels"), *row;
     size_t i;
     if (k) printf("%-36s %12s %10s %12s   (matrix products apart)\n", "kernel", "ms a step", "launches", "longest, ms");

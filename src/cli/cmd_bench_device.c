@@ -30,26 +30,29 @@ static void print_json(const cst_device *dev, const cst_rows *rows)
     json_decref(j);
 }
 
-static void print_row(const cst_row *r)
+static void print_row(const cst_row *r, int width)
 {
     if (r->missing[0]) {
-        printf("%-11s %-44s %s\n", r->row, r->what, r->missing);
+        printf("%-11s %-*s  missing: %s\n", r->row, width, r->what, r->missing);
         return;
     }
     char value[32], percent[16] = "", error[24] = "";
     snprintf(value, sizeof value, r->value >= 100 ? "%.1f" : r->value >= 1 ? "%.2f" : "%.4f", r->value);
     if (r->ceiling > 0) snprintf(percent, sizeof percent, "%.1f%%", 100 * (r->less ? r->ceiling / r->value : r->value / r->ceiling));
     if (r->error >= 0) snprintf(error, sizeof error, "%.1e", r->error);
-    printf("%-11s %-44s %10s %-7s %6.1f%% %7s  %s\n", r->row, r->what, value, r->unit, 100 * r->spread, percent, error);
+    printf("%-11s %-*s %10s %-7s %6.1f%% %7s  %s\n", r->row, width, r->what, value, r->unit, 100 * r->spread, percent, error);
 }
 
 static void print_text(const cst_device *dev, const cst_rows *rows)
 {
-    printf("%s, %s, driver %s\n%-11s %-44s %10s %-7s %7s %7s  %s\n", dev->info.name, dev->info.platform, dev->info.driver, "row", "case", "value",
-           "", "spread", "of most", "error");
+    int width = 0;
+    for (size_t i = 0; i < rows->n; i++)
+        if ((int)strlen(rows->list[i].what) > width) width = (int)strlen(rows->list[i].what);
+    printf("%s, %s, driver %s\n%-11s %-*s %10s %-7s %7s %7s  %s\n", dev->info.name, dev->info.platform, dev->info.driver, "row", width,
+           "case", "value", "", "spread", "of most", "error");
     for (size_t i = 0; i < rows->n; i++) {
         if (i && strcmp(rows->list[i].row, rows->list[i - 1].row)) putchar('\n');
-        print_row(&rows->list[i]);
+        print_row(&rows->list[i], width);
     }
 }
 

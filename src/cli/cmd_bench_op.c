@@ -10,6 +10,7 @@
 #include "bench/op_cases.h"
 #include "device/program.h"
 #include "gemm/choice.h"
+#include "selftest/selftest.h"
 
 /* What was measured of one operator: its time, and its bytes a second as a part of the triad's beside it. */
 typedef struct result {
@@ -123,6 +124,9 @@ cst_status cst_cmd_bench_op(const cst_args *a)
         goto out;
     }
     CST_GO(cst_device_open(&dev, a->text[CST_OPTION_DEVICE], 0), out);
+    if (!a->text[CST_OPTION_ONLY])
+        for (int i = 0; i < 2; i++)
+            CST_GO(cst_self_test(dev, &(cst_self_test_use){1024, 16, i ? CST_GELU : CST_RELU, .dropout = 1, .train = 1, .generate = 1, .cast = 1}), out);
     CST_GO(cst_gemm_set_mode(dev, (cst_gemm_mode)cst_args_choice(a, CST_OPTION_GEMM)), out);
     CST_GO(time_all(r, dev, a), out);
     print_result(dev, r, a);

@@ -13,8 +13,11 @@ cst_status cst_cmd_bench_submit(const cst_args *a)
 {
     cst_device_info *list;
     size_t n, pick = 0;
-    cst_submit_options o = {.out = a->text[CST_OPTION_RESULT], .name = a->text[CST_OPTION_NAME], .quick = cst_args_flag(a, CST_OPTION_QUICK),
-                            .rows = a->text[CST_OPTION_ROWS], .run = {.device = a->text[CST_OPTION_DEVICE], .stop = cst_interrupted},
+    cst_submit_options o = {.out = a->text[CST_OPTION_RESULT],
+                            .name = a->text[CST_OPTION_NAME],
+                            .quick = cst_args_flag(a, CST_OPTION_QUICK),
+                            .rows = a->text[CST_OPTION_ROWS],
+                            .run = {.device = a->text[CST_OPTION_DEVICE], .stop = cst_interrupted},
                             .tell = cst_args_flag(a, CST_OPTION_QUIET) ? NULL : cst_status_line};
     if (!o.out) return cst_fail(CST_USAGE, "castor bench submit needs --out FILE");
     if (o.name && strlen(o.name) > 63) return cst_fail(CST_USAGE, "--name: at most 63 bytes");
@@ -96,9 +99,11 @@ static void warn(const cst_compare *c)
 {
     for (int i = 0; i < c->results; i++) {
         if (c->differs[i])
-            fprintf(stderr, "warning: %s: %d of %d training runs have other losses than they should: the device or its driver computes wrongly\n",
+            fprintf(stderr,
+                    "warning: %s: %d of %d training runs have other losses than they should: the device or its driver computes wrongly\n",
                     c->result[i].file, c->differs[i], c->checked[i]);
-        if (!c->result[i].complete) fprintf(stderr, "warning: %s: incomplete: %s\n", c->result[i].file, cst_compare_text(&c->result[i], NULL, "stopped"));
+        if (!c->result[i].complete)
+            fprintf(stderr, "warning: %s: incomplete: %s\n", c->result[i].file, cst_compare_text(&c->result[i], NULL, "stopped"));
     }
 }
 

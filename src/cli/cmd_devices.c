@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "device/doctor.h"
 #include "device/quirks.h"
 
 static json_t *quirks_json(const cst_device_info *d)
@@ -30,6 +31,37 @@ json_t *cst_device_json(const cst_device_info *d)
     return j;
 }
 
+/* Findings and a verdict. */
+static cst_status doctor(const cst_device_info *list, size_t n, int json)
+{
+    json_t *j, *item;
+    size_t i;
+    CST_TRY(cst_doctor(&j, &(cst_doctor_place){.device = list, .devices = n}));
+    int usable = json_is_true(json_object_get(j, "usable"));
+    if (json) {
+        json_dumpf(j, stdout, JSON_INDENT(2));
+        putchar('\n');
+    } else {
+        printf("%s%s\n", json_string_value(json_object_get(j, "system")), json_is_true(json_object_get(j, "container")) ? ", in a container" : "");
+        json_array_foreach(json_object_get(j, "drivers"), i, item)
+            printf("driver  %s: %s%s\n", json_string_value(json_object_get(item, "file")), json_string_value(json_object_get(item, "library")),
+                   json_is_null(json_object_get(item, "problem")) ? "" : " (doesn't load)");
+        json_array_foreach(json_object_get(j, "gpus"), i, item)
+            printf("GPU     %s, %s, kernel driver %s: %s\n", json_string_value(json_object_get(item, "vendor")),
+                   json_string_value(json_object_get(item, "address")),
+                   *json_string_value(json_object_get(item, "driver")) ? json_string_value(json_object_get(item, "driver")) : "none",
+                   json_is_true(json_object_get(item, "usable")) ? "can be used" : "can't be used");
+        for (i = 0; i < n; i++) printf("device  %zu  %s (%s, driver %s)\n", i, list[i].name, list[i].platform, list[i].driver);
+        json_array_foreach(json_object_get(j, "findings"), i, item) {
+            printf("\n- %s\n", json_string_value(json_object_get(item, "what")));
+            if (json_is_string(json_object_get(item, "fix"))) printf("  -> %s\n", json_string_value(json_object_get(item, "fix")));
+        }
+        printf("\n%s\n", usable ? "There is a device that Castor can use." : "There is no device that Castor can use.");
+    }
+    json_decref(j);
+    return usable ? CST_OK : cst_fail(CST_NO_DEVICE, "no usable OpenCL device");
+}
+
 cst_status cst_cmd_devices(const cst_args *a)
 {
     cst_device_info *list;
@@ -37,7 +69,9 @@ cst_status cst_cmd_devices(const cst_args *a)
     char buf[32];
     CST_TRY(cst_device_list(&list, &n));
     cst_status st = CST_OK;
-    if (cst_args_flag(a, CST_OPTION_JSON)) {
+    if (cst_args_flag(a, CST_OPTION_DOCTOR)) {
+        st = doctor(list, n, cst_args_flag(a, CST_OPTION_JSON));
+    } else if (cst_args_flag(a, CST_OPTION_JSON)) {
         json_t *all = json_array();
         if (n) cst_device_choose(&pick, list, n, NULL);
         for (size_t i = 0; i < n; i++) {

@@ -302,8 +302,9 @@ static void print_start(const run *r, const cst_session *s)
             cst_bytes_text(b, (double)stats.budget));
     const cst_plan *plan = cst_mem_plan(s->mem);
     if (plan)
-        fprintf(stderr, "  tensors migrate: %s up and %s down a step; %d of %" PRId64 " layers computed again\n",
-                cst_bytes_text(a, (double)plan->up_bytes), cst_bytes_text(b, (double)plan->down_bytes), s->recompute, s->o.config.num_hidden_layers);
+        fprintf(stderr, "  tensors migrate: %s up and %s down a step; of %" PRId64 " layers %d computed again, %d updated on the host\n",
+                cst_bytes_text(a, (double)plan->up_bytes), cst_bytes_text(b, (double)(plan->down_bytes + cst_session_host_updates(s))), s->o.config.num_hidden_layers,
+                s->recompute, s->host_layers);
     fprintf(stderr, "  %zu tokens of text in %" PRIu64 " batches of %" PRId64 " x %" PRId64 "; %" PRId64 " steps\n", r->train.count,
             cst_batches_count(r->train.batches), s->o.batch, s->o.seq, r->steps);
     if (r->from.dir) fprintf(stderr, "  going on after step %" PRId64 ": %s\n", r->from.step, r->from.dir);
@@ -317,8 +318,9 @@ static void print_result(const run *r, const cst_session *s, const cst_train_res
     cst_mem_get_stats(s->mem, &stats);
     if (cst_args_flag(r->a, CST_OPTION_JSON)) {
         printf("{\"steps\": %" PRId64
-               ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64,
-               t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak);
+               ", \"first_loss\": %.9g, \"last_loss\": %.9g, \"tokens_per_s\": %.1f, \"ms\": %.3f, \"device_peak_bytes\": %" PRIu64
+               ", \"h2d_bytes\": %" PRIu64 ", \"d2h_bytes\": %" PRIu64,
+               t->steps, t->first_loss, t->last_loss, t->tokens_per_s, t->median_ms, stats.reserved_peak, stats.h2d_bytes, stats.d2h_bytes);
         if (!isnan(t->valid_loss)) printf(", \"valid_loss\": %.9g", t->valid_loss);
         if (!isnan(t->best_loss)) printf(", \"best_loss\": %.9g, \"best_step\": %" PRId64, t->best_loss, t->best_step);
         if (!isnan(test_loss)) printf(", \"test_loss\": %.9g", test_loss);

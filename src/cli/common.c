@@ -1,3 +1,4 @@
+#include <math.h>
 #include <omp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -96,11 +97,15 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     o->accum = (int)cst_args_int(a, CST_OPTION_ACCUM);
     o->seq = a->text[CST_OPTION_SEQ] ? cst_args_int(a, CST_OPTION_SEQ) : config->max_position_embeddings < 1024 ? config->max_position_embeddings : 1024;
     o->placement = (cst_placement)cst_args_choice(a, CST_OPTION_PLACEMENT);
-    double share = cst_args_real(a, CST_OPTION_OFFLOAD_OPTIM);
+    double share = a->text[CST_OPTION_OFFLOAD_OPTIM] ? cst_args_real(a, CST_OPTION_OFFLOAD_OPTIM) : 1, params = cst_args_real(a, CST_OPTION_OFFLOAD_PARAM);
     if (share > 1) return cst_fail(CST_USAGE, "--offload-optim %g: it is a part, 0 to 1", share);
-    if (a->text[CST_OPTION_OFFLOAD_OPTIM] && o->placement != CST_PLACEMENT_STATIC && share < 1)
-        return cst_fail(CST_USAGE, "--offload-optim goes with --placement static");
+    if (params > 1) return cst_fail(CST_USAGE, "--offload-param %g: it is a part, 0 to 1", params);
+    if (o->placement != CST_PLACEMENT_STATIC && params > 0) return cst_fail(CST_USAGE, "--offload-param goes with --placement static");
+    if (a->text[CST_OPTION_OFFLOAD_OPTIM] && o->placement == CST_PLACEMENT_RESIDENT)
+        return cst_fail(CST_USAGE, "--offload-optim goes with --placement static or auto");
+    if (a->text[CST_OPTION_OFFLOAD_OPTIM]) o->host_layers = share > 0 ? (int)ceil(share * (double)config->num_hidden_layers) : -1;
     o->device_optim = 1 - share;
+    o->away_params = params;
     o->pack = (cst_pack)cst_args_choice(a, CST_OPTION_PACK_WEIGHTS);
     o->recompute = (cst_recompute)cst_args_choice(a, CST_OPTION_RECOMPUTE);
     o->dropout = a->text[CST_OPTION_DROPOUT] ? cst_args_real(a, CST_OPTION_DROPOUT) : a->command == IN_TRAIN ? config->dropout : 0;

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 
 static const cst_command commands[] = {
-    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--json]"},
+    {{"devices", NULL}, IN_DEVICES, cst_cmd_devices, "list the OpenCL devices", "castor devices [--doctor] [--json]"},
     {{"train", NULL}, IN_TRAIN, cst_cmd_train, "train or fine-tune an OPT model",
      "castor train --config NAME|--model DIR --data DIR [--out DIR] [options]\n       castor train --resume DIR [options]"},
     {{"grads", NULL}, IN_GRADS, cst_cmd_grads, "loss and gradients of one batch, as a file",
@@ -37,6 +37,8 @@ static const cst_command commands[] = {
      "castor trace html FILE --out PAGE.html [--device-mem SIZE]"},
     {{"trace", "perfetto"}, IN_EVENTS, cst_cmd_trace_perfetto, "write a plan's times as trace events for ui.perfetto.dev",
      "castor trace perfetto FILE --out T.json [--device-mem SIZE]"},
+    {{"trace", "period"}, IN_PERIOD, cst_cmd_trace_period, "find what repeats in a sequence of accesses",
+     "castor trace period FILE|- [--json]"},
     {{"report", NULL}, IN_REPORT, cst_cmd_report, "make a training run's report.html anew", "castor report DIR"},
     {{"completion", "bash"}, IN_COMPLETION, cst_cmd_completion, "print a script that completes castor's words in bash",
      "castor completion bash"},

@@ -9,8 +9,12 @@ static const struct words {
     const char *text;      /* paragraphs, with a line end between them */
     const char *examples;  /* "what it does|command", with line ends between them */
 } words[] = {
-    {IN_DEVICES, "Lists every device of every OpenCL platform with its memory and abilities. The one with * is what --device would be.",
-     "Devices as JSON|castor devices --json"},
+    {IN_DEVICES,
+     "Lists every device of every OpenCL platform with its memory, its abilities and the quirks of its driver that Castor knows and works around. The "
+     "one with * is what --device would be.\n"
+     "--doctor looks at the OpenCL loader's settings and drivers, at the machine's GPUs, their drivers in the kernel and the permission to use them, "
+     "tells what is wrong and what to install on this distribution, and ends with 0 when there is a device that Castor can use, else with 1.",
+     "Devices as JSON|castor devices --json\nWhy isn't my GPU there?|castor devices --doctor"},
     {IN_TRAIN,
      "Trains from a random start (--config) or goes on from a Hugging Face folder (--model). The text is one stream of tokens, cut into blocks "
      "of --seq tokens; a step is --accum micro-batches of --batch blocks. A step is planned before anything is allocated: what doesn't fit "
@@ -52,10 +56,11 @@ static const struct words {
      "Tells, without any device, whether a step fits a budget of device memory, what moves between host and device in it, how long it would take and "
      "what sets the pace, the smallest budget that works, and the same for a number of other budgets. A budget that is too small is an error that "
      "names the smallest one.\n"
-     "Activations, parameters, gradients and optimizer state all migrate as the plan says: it is --placement auto that is planned. "
+     "What training would do is planned, by the same code: with --placement and --recompute auto that is which tensors migrate and how many layers "
+     "are computed again, chosen for each budget anew. With a FILE of a trace nothing is computed again but what its step does. "
      "Times are reckoned from the trace's measured times, or from rates of a device (--rates) where there are none. \"compute\" limits a step "
      "when operators wait for at most 2 % of it; \"uploads\" or \"downloads\", whichever is under way during more of the waiting; \"room\" when "
-     "neither is: what is waited for could not begin in time.",
+     "neither is: what is waited for could not begin in time; \"optimizer\" when its transfers are, with --placement static.",
      "Does it fit?|castor plan --config opt-350m --batch 8 --seq 1024 --device-mem 4GiB\n"
      "The same step on a device with another connection|echo '{\"up\": 25e9, \"down\": 25e9}' >pcie.json; castor plan --trace step.json --rates pcie.json"},
     {IN_RECORD, "Writes what one step does with memory, operator by operator, as JSON (docs/trace.md).",
@@ -71,6 +76,11 @@ static const struct words {
      "Draw a plan|castor trace html step.json --device-mem 4GiB --out step.html"},
     {IN_EVENTS, "Writes the same times as trace events: open the file with ui.perfetto.dev or chrome://tracing.",
      "Zoom into a plan|castor trace perfetto step.json --device-mem 4GiB --out step.events.json"},
+    {IN_PERIOD,
+     "Finds the length of the iteration in a sequence of accesses: a text with one access a line, any words, or a trace, whose own operators are the "
+     "sequence. The period is exact where iterations equal each other access by access; else it is that of what comes again in the same order with "
+     "other accesses in between. Sequences of a million accesses and more are transformed on a GPU where there is one.",
+     "What does a program repeat?|castor trace period accesses.txt"},
     {IN_REPORT, "Reads metrics.jsonl and run.json of a folder that castor train has written to, and writes report.html there. A run does that "
                 "itself, after each evaluation and checkpoint and at its end; this is for one that goes on or was killed.",
      "Look at a run|castor report run/a && xdg-open run/a/report.html"},
@@ -145,13 +155,14 @@ static const char *const files[][2] = {
                      "engines of the matrix products, times, and how it ended"},
     {"OUT/report.html", "all that on one page, with charts; it needs nothing else and may be sent around"},
     {"OUT/cache/", "token ids of the texts, under hashes of text and tokenizer; may be deleted"},
-    {"$CASTOR_CACHE_DIR", "built kernels and what castor tune found, a folder a device; may be deleted"},
+    {"$CASTOR_CACHE_DIR", "built kernels, what castor tune found, and which kernels and engines compute right (proofs-*.json); may be deleted"},
 };
 
 static const char *const environment[][2] = {
     {"CASTOR_DEVICE", "default of --device"},
     {"CASTOR_CACHE_DIR", "where built kernels and tuned settings are kept (default: $XDG_CACHE_HOME/castor, else ~/.cache/castor)"},
     {"CASTOR_CL_DIR", "read kernels from this folder instead of the program (development)"},
+    {"CASTOR_SELF_TEST", "off: use kernels and engines that computed wrong results on this device, or haven't been tried"},
     {"CASTOR_GPU_SHAPE", "1: build a CPU's kernels in the form for GPUs (development)"},
 };
 

@@ -43,6 +43,7 @@ typedef enum cst_option_kind {
 #define IN_BENCH_DEVICE 1048576u
 #define IN_SUBMIT 4194304u
 #define IN_COMPARE 8388608u /* castor bench report */
+#define IN_PERIOD 67108864u
 #define IN_REPORT 16384u
 #define IN_COMPLETION 32768u
 #define IN_TOKENIZER (IN_ENCODE | IN_DECODE | IN_LEARN)
@@ -51,13 +52,13 @@ typedef enum cst_option_kind {
 #define IN_GENERATE 8192u
 #define IN_TRACED (IN_SHOW | IN_REPLAY | IN_PAGE | IN_EVENTS) /* takes a trace's FILE */
 #define IN_OPERANDS IN_COMPARE /* takes several FILEs */
-#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_OPERANDS) /* takes a FILE or DIR besides its options */
+#define IN_OPERAND (IN_TOKENIZER | IN_REPORT | IN_TRACED | IN_PERIOD | IN_OPERANDS) /* takes a FILE or DIR besides its options */
 #define IN_MEASURE (IN_BENCH_GEMM | IN_BENCH_OP)
 #define IN_ROWS (IN_BENCH_DEVICE | IN_SUBMIT) /* measures a device's rows */
 #define IN_RUN (IN_TRAIN | IN_GRADS | IN_BENCH_STEP | IN_EVAL | IN_GENERATE | IN_PLUGINS)
 #define IN_STEP (IN_TRAIN | IN_BENCH_STEP)
 #define IN_SHAPE (IN_STEP | IN_PLAN | IN_RECORD) /* has a step's shape */
-#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY)
+#define IN_JSON (IN_DEVICES | IN_RUN | IN_MEASURE | IN_BENCH_DEVICE | IN_TUNE | IN_ENCODE | IN_LEARN | IN_PLAN | IN_SHOW | IN_REPLAY | IN_PERIOD)
 #define IN_ALL (IN_JSON | IN_DECODE | IN_REPORT | IN_COMPLETION | IN_RECORD | IN_PAGE | IN_EVENTS | IN_SUBMIT | IN_COMPARE)
 
 /* id, name, kind, value shown in help, smallest value, default (NULL: none), commands, help */
@@ -123,13 +124,18 @@ typedef enum cst_option_kind {
     X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
     X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE | IN_PLUGINS, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
-    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP,                                                 \
-      "resident: all on the device; static: master weights and optimizer state on the host; auto: all on the device where it fits, " \
+    X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP | IN_PLAN,                                                 \
+      "resident: all on the device; static: master weights and optimizer state (--offload-optim), and parameters between their uses " \
+      "(--offload-param), on the host; auto: all on the device where it fits, " \
       "else tensors migrate during the step")                     \
-    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, "1", IN_STEP,                                                                 \
-      "with --placement static: part of the parameters (0 to 1) whose optimizer state is on the host")                            \
+    X(OFFLOAD_OPTIM, "offload-optim", REAL, "F", 0, NULL, IN_STEP | IN_PLAN,                                                                \
+      "part (0 to 1) of the optimizer state that is on the host: with --placement static of all (default 1), with auto, where "     \
+      "tensors migrate, of the layers' matrices (default: as much as makes the step shortest)")                                     \
+    X(OFFLOAD_PARAM, "offload-param", REAL, "F", 0, "0", IN_STEP | IN_PLAN,                                                       \
+      "with --placement static: part of the parameters (0 to 1), from the first on, that are on the host and come to the device for " \
+      "each use")                                                                                                                 \
     X(HOST_MEM, "host-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                       \
-      "most host memory for what isn't on the device (placement auto); default: any")                                             \
+      "most host memory for what isn't on the device (placement auto, --offload-param); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \
       "most of that to register with the driver, which makes transfers fast; default: all")                                       \
     X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
@@ -157,9 +163,9 @@ typedef enum cst_option_kind {
       "matrix products: what castor tune found fastest, else what suits the kind of device; or one engine for all")               \
     X(DEVICE_OF, "device", TEXT, "SPEC", 0, NULL, IN_PLAN | IN_RECORD,                                                             \
       "with the scratch and rates of this device; default: no device is needed, rates are guesses")                               \
-    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                               \
+    X(DEVICE, "device", TEXT, "SPEC", 0, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE | IN_PERIOD,                                                               \
       "device by index or by part of its platform's or its own name; default: $CASTOR_DEVICE, else the largest GPU, else a CPU")  \
-    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE,                                                       \
+    X(DEVICE_MEM, "device-mem", SIZE, "SIZE", 1, NULL, IN_RUN | IN_MEASURE | IN_ROWS | IN_TUNE | IN_PERIOD,                                                       \
       "budget of device memory, as 384MiB or 4GiB; default: what is safe")                                                        \
     X(TRACE, "trace", TEXT, "FILE", 0, NULL, IN_PLAN, "plan this trace (castor trace record), instead of --config")                \
     X(RATES, "rates", TEXT, "FILE", 0, NULL, IN_PLAN | IN_RECORD | IN_TRACED,                                                     \
@@ -170,6 +176,7 @@ typedef enum cst_option_kind {
     X(HOST_THREADS, "host-threads", INT, "N", 1, NULL, IN_RUN | IN_BENCH_OP, "threads for work on the host; default: all cores")  \
     X(SEED, "seed", INT, "S", 0, "42", IN_RUN & ~IN_EVAL, "of weights, order of the text, dropout and sampling")                                       \
     X(PROFILE, "profile", FLAG, NULL, 0, NULL, IN_BENCH_STEP, "time of each kernel as well (slows the step)")                     \
+    X(DOCTOR, "doctor", FLAG, NULL, 0, NULL, IN_DEVICES, "why there is no usable device, or not the one expected, and what to install")   \
     X(JSON, "json", FLAG, NULL, 0, NULL, IN_JSON, "the result as JSON on stdout")                                                  \
     X(QUIET, "quiet", FLAG, NULL, 0, NULL, IN_ALL, "errors only on stderr")                                                       \
     X(VERBOSE, "verbose", FLAG, NULL, 0, NULL, IN_ALL, "more on stderr")                                                          \

@@ -14,34 +14,85 @@ static void tell_about(cst_trace *t, const cst_args *a, const cst_session_option
              (long long)o->seq, micros, o->recompute == CST_RECOMPUTE_LAYER ? ", recompute layer" : "");
 }
 
-static cst_status from_config(cst_trace **out, const cst_args *a)
+/* A session to ask about the configuration, and the trace it begins with. */
+static cst_status from_config(cst_session **session, cst_trace **out, const cst_args *a)
 {
     cst_config c;
     cst_session_options o;
     CST_TRY(cst_config_from(&c, a));
     CST_TRY(cst_session_options_from(&o, a, &c));
     o.device = a->text[CST_OPTION_DEVICE_OF]; /* not $CASTOR_DEVICE: a plan is for what isn't here as well */
-    CST_TRY(cst_session_trace(out, &o));
-    if (!o.device) (*out)->device[0] = 0;
+    CST_TRY(cst_session_imagine(session, &o));
+    cst_status st = cst_session_trace(out, *session);
+    if (st != CST_OK) return cst_session_close(*session, st);
     tell_about(*out, a, &o);
     return CST_OK;
 }
 
-cst_status cst_trace_from(cst_trace **out, const cst_args *a)
+/* *session: NULL when it is a file's. */
+static cst_status take_trace(cst_session **session, cst_trace **out, const cst_args *a)
 {
-    if (a->command & IN_TRACED && !a->operand)
-        return cst_fail(CST_USAGE, "castor %s needs a FILE, as castor trace record writes it", a->command_name);
     const char *file = a->operand ? a->operand : a->text[CST_OPTION_TRACE], *rates = a->text[CST_OPTION_RATES];
-    cst_trace *t;
     int computing = 0;
+    *session = NULL;
     if (file && a->text[CST_OPTION_CONFIG])
         return cst_fail(CST_USAGE, "--trace and --config exclude each other: a trace is of one configuration");
-    CST_TRY(file ? cst_trace_load(&t, file) : from_config(&t, a));
+    CST_TRY(file ? cst_trace_load(out, file) : from_config(session, out, a));
+    cst_trace *t = *out;
     cst_status st = rates ? cst_rates_load(&t->rates, rates, &computing) : CST_OK;
     for (int k = 0; computing && k < t->moments; k++) t->moment[k].seconds = -1;
+    if (st == CST_OK) return st;
+    cst_trace_free(t);
+    return cst_session_close(*session, st);
+}
+
+cst_status cst_trace_from(cst_trace **out, const cst_args *a)
+{
+    cst_session *s;
+    cst_trace *t;
+    if (a->command & IN_TRACED && !a->operand)
+        return cst_fail(CST_USAGE, "castor %s needs a FILE, as castor trace record writes it", a->command_name);
+    CST_TRY(take_trace(&s, &t, a));
+    cst_status st = cst_session_close(s, CST_OK);
     if (st == CST_OK) *out = t;
     else cst_trace_free(t);
     return st;
+}
+
+cst_status cst_planner_open(cst_planner *p, const cst_args *a)
+{
+    CST_TRY(take_trace(&p->s, &p->t, a));
+    cst_status st = p->s ? cst_session_extremes(&p->least, &p->resident, p->s) : cst_trace_extremes(&p->least, &p->resident, p->t);
+    return st == CST_OK ? st : cst_planner_close(p, st);
+}
+
+cst_status cst_planner_ask(cst_outlook *x, cst_timeline **l, cst_planner *p, uint64_t budget)
+{
+    *x = (cst_outlook){.plan = NULL};
+    if (p->s) {
+        CST_TRY(cst_session_foresee(x, p->s, budget, &p->t->rates));
+        cst_status st = cst_timeline_make(l, x->plan, x->trace);
+        if (st != CST_OK) cst_outlook_clear(x);
+        return st;
+    }
+    CST_TRY(cst_trace_plan(&x->plan, l, p->t, budget));
+    const cst_plan *q = x->plan;
+    cst_status st = cst_trace_copy(&x->trace, p->t);
+    x->bytes = q->bytes + p->t->scratch;
+    x->host_bytes = q->host_bytes;
+    x->up_bytes = q->up_bytes;
+    x->down_bytes = q->down_bytes;
+    x->seconds = q->seconds;
+    if (st == CST_OK) return st;
+    cst_timeline_free(*l);
+    cst_outlook_clear(x);
+    return st;
+}
+
+cst_status cst_planner_close(cst_planner *p, cst_status st)
+{
+    cst_trace_free(p->t);
+    return cst_session_close(p->s, st);
 }
 
 cst_status cst_trace_extremes(uint64_t *least, uint64_t *resident, const cst_trace *t)

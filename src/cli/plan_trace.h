@@ -16,6 +16,18 @@ cst_status cst_trace_extremes(uint64_t *least, uint64_t *resident, const cst_tra
 /* --device-mem, else what lets all stay. */
 cst_status cst_trace_budget(uint64_t *budget, const cst_args *a, const cst_trace *t);
 
+/* What is asked about: the step that --config describes, or the trace of a file. */
+typedef struct cst_planner {
+    cst_session *s;          /* NULL: a file's */
+    cst_trace *t;            /* of the file; of the configuration with all on the device */
+    uint64_t least, resident; /* as cst_trace_extremes */
+} cst_planner;
+cst_status cst_planner_open(cst_planner *p, const cst_args *a);
+/* For a budget. Clear *x, free *l. OVER_BUDGET as cst_trace_plan. */
+cst_status cst_planner_ask(cst_outlook *x, cst_timeline **l, cst_planner *p, uint64_t budget);
+/* Returns st, its detail kept. */
+cst_status cst_planner_close(cst_planner *p, cst_status st);
+
 /* "12.3 us", "812 ms", "1.24 s" */
 const char *cst_seconds_text(char buf[32], double s);
 /* "1.97 TFLOP", "53 GB": thousands, with a unit behind. */

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,18 @@ static void text_info(char *dst, size_t size, cl_device_id id, cl_device_info wh
     while (*s == ' ') s++;
     snprintf(dst, size, "%.*s", (int)size - 1, s);
     for (size_t n = strlen(dst); n && dst[n - 1] == ' ';) dst[--n] = 0;
+}
+
+#define SUB_GROUP_SIZES_INTEL 0x4108 /* cl_intel_required_subgroup_size */
+
+/* Smallest sub-group that kernels may ask for, 0: unknown. */
+static size_t least_sub_group(cl_device_id id)
+{
+    size_t list[8], n = 0, least = 0;
+    if (clGetDeviceInfo(id, SUB_GROUP_SIZES_INTEL, sizeof list, list, &n) != CL_SUCCESS) return 0;
+    for (size_t i = 0; i < n / sizeof *list; i++)
+        if (!least || list[i] < least) least = list[i];
+    return least;
 }
 
 #define KERNEL_EXEC_TIMEOUT_NV 0x4005 /* of cl_nv_device_attribute_query: the GPU drives a display */
@@ -69,6 +82,7 @@ static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
     if (clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, 0, NULL, &n) == CL_SUCCESS && (ext = calloc(1, n + 1)))
         clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, n, ext, NULL);
     d->fp16 = ext && strstr(ext, "cl_khr_fp16") != NULL;
+    d->sub_group = ext && strstr(ext, "cl_intel_required_subgroup_size") ? least_sub_group(id) : 0;
     d->quirks = cst_quirk_flags(d);
     cl_bool killed = CL_FALSE;
     if (ext && strstr(ext, "cl_nv_device_attribute_query") && SCALAR(id, KERNEL_EXEC_TIMEOUT_NV, killed) == CL_SUCCESS && killed)
@@ -171,6 +185,56 @@ static void CL_CALLBACK context_error(const char *info, const void *priv, size_t
     cst_log(CST_LOG_DEBUG, "OpenCL: %s", info);
 }
 
+static const cst_shape cpu_shape = {1, 16};
+
+static cst_shape gpu_shape(const cst_device_info *d)
+{
+    cst_shape s = {1, 4};
+    while (s.group < 128 && (size_t)s.group * 2 <= d->max_group) s.group *= 2;
+    return s;
+}
+
+/* Position in dev->reshaped, -1: none. */
+static int reshaped(const cst_device *dev, const char *file)
+{
+    for (int i = 0; i < dev->reshapes; i++)
+        if (!strcmp(dev->reshaped[i], file)) return i;
+    return -1;
+}
+
+cst_shape cst_device_shape(const cst_device *dev, const char *file)
+{
+    if (!dev->reshapes || reshaped(dev, file) < 0) return (cst_shape){dev->group, dev->vec};
+    return dev->group > 1 ? cpu_shape : gpu_shape(&dev->info);
+}
+
+cst_status cst_device_reshape(cst_device *dev, const char *file)
+{
+    int i = reshaped(dev, file), most = (int)(sizeof dev->reshaped / sizeof *dev->reshaped);
+    if (i < 0 && dev->info.quirks & CST_QUIRK_SHARE_ROWS) return cst_fail(CST_UNSUPPORTED, "\"%s\" runs kernels in groups only", dev->info.name);
+    if (i < 0 && dev->group == 1 && gpu_shape(&dev->info).group == 1)
+        return cst_fail(CST_UNSUPPORTED, "\"%s\" has no groups of more than one work-item", dev->info.name);
+    if (i < 0 && dev->reshapes == most) return cst_fail(CST_STATE, "too many kernels in another shape");
+    if (i < 0) snprintf(dev->reshaped[dev->reshapes++], sizeof *dev->reshaped, "%s", file);
+    else memmove(dev->reshaped[i], dev->reshaped[--dev->reshapes], sizeof *dev->reshaped);
+    cst_kernel_forget(dev, file);
+    return CST_OK;
+}
+
+/* What kernels are told of the device. */
+static void shape_set(cst_device *dev)
+{
+    const cst_device_info *d = &dev->info;
+    dev->is_cpu = (d->type & CL_DEVICE_TYPE_CPU) != 0;
+    /* The tests ask for a GPU's shape on CPUs too. */
+    int as_gpu = !dev->is_cpu || d->quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
+    cst_shape shape = as_gpu ? gpu_shape(d) : cpu_shape;
+    dev->group = shape.group;
+    dev->vec = shape.vec;
+    /* Intel's GPUs have 128 registers as wide as their smallest sub-group; AMD's and NVIDIA's have about 255 */
+    dev->registers = d->sub_group ? 128 : 255;
+}
+
 cst_status cst_device_open(cst_device **out, const char *spec, int profile)
 {
     cst_device_info *list;
@@ -188,13 +252,7 @@ cst_status cst_device_open(cst_device **out, const char *spec, int profile)
     dev->info = list[pick];
     CST_GO(cst_quirk_refusal(&dev->info), out);
     dev->profile = profile;
-    dev->is_cpu = (dev->info.type & CL_DEVICE_TYPE_CPU) != 0;
-    /* The tests ask for a GPU's shape on CPUs too. */
-    int gpu_shape = !dev->is_cpu || dev->info.quirks & CST_QUIRK_SHARE_ROWS || getenv("CASTOR_GPU_SHAPE");
-    dev->vec = gpu_shape ? 4 : 16;
-    dev->group = 1;
-    if (gpu_shape)
-        while (dev->group < 128 && (size_t)dev->group * 2 <= dev->info.max_group) dev->group *= 2;
+    shape_set(dev);
     if (dev->info.quirks & CST_QUIRK_WATCHDOG) dev->launch_flops = LAUNCH_SECONDS * 2e6 * dev->info.clock_mhz * dev->info.units;
     cl_context_properties props[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)dev->info.platform_id, 0};
     dev->context = clCreateContext(props, 1, &dev->info.id, context_error, NULL, &err);
@@ -236,15 +294,15 @@ void cst_device_word(char *dst, size_t size, const cst_device_info *d)
     cst_word_add(dst, size, d->driver);
 }
 
-cst_status cst_device_imagine(cst_device **out, uint64_t memory)
+cst_status cst_device_imagine(cst_device **out, const cst_device_info *info)
 {
+    static const cst_device_info gpu = {.name = "no device", .type = CL_DEVICE_TYPE_GPU, .mem_bytes = (uint64_t)1 << 50,
+                                        .max_alloc = (uint64_t)1 << 50, .local_bytes = 48 << 10, .units = 32, .max_group = 256,
+                                        .align = 256};
     cst_device *dev = calloc(1, sizeof *dev);
     if (!dev) return cst_fail(CST_NO_MEMORY, "device");
-    dev->info = (cst_device_info){.type = CL_DEVICE_TYPE_GPU, .mem_bytes = memory, .max_alloc = memory, .local_bytes = 48 << 10, .units = 32,
-                                  .max_group = 256, .align = 256};
-    snprintf(dev->info.name, sizeof dev->info.name, "no device");
-    dev->vec = 4;
-    dev->group = 128;
+    dev->info = info ? *info : gpu;
+    shape_set(dev);
     cst_status st = cst_program_table_create(&dev->programs);
     if (st == CST_OK) *out = dev;
     else cst_device_close(dev);
@@ -262,6 +320,7 @@ void cst_device_close(cst_device *dev)
         }
     if (dev->gemm_free) dev->gemm_free(dev->gemm);
     cst_program_table_free(dev->programs);
+    json_decref(dev->verdicts);
     if (dev->context) clReleaseContext(dev->context);
     free(dev);
 }

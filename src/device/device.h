@@ -28,8 +28,15 @@ typedef struct cst_device_info {
     int fp16, fp64;          /* arithmetic in these types */
     int exact_divide;        /* correctly rounded fp32 divide and square root */
     int unified;             /* device and host share their memory */
+    size_t sub_group;        /* smallest sub-group, where the driver tells (Intel's), else 0 */
     unsigned quirks;         /* CST_QUIRK_ flags, see quirks.h */
 } cst_device_info;
+
+/* How kernels are built (-DWG, -DVW) and launched. */
+typedef struct cst_shape {
+    int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
+    int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
+} cst_shape;
 
 /* A device in use: its context, its three in-order queues and the shape its kernels take. */
 typedef struct cst_device {
@@ -37,8 +44,11 @@ typedef struct cst_device {
     cl_context context;
     cl_command_queue compute, up, down;
     int is_cpu;              /* one work-item per group and wide vectors, instead of work-groups */
-    int group;               /* work-items of a row reduction: 1 on a CPU, else a power of two */
-    int vec;                 /* floats a work-item handles at once: 16 on a CPU, else 4 */
+    int group, vec;          /* the shape of kernels, as in cst_shape, but of those in `reshaped` */
+    int registers;           /* numbers that a work-item keeps in registers at most */
+    char reshaped[16][24];   /* files of cl/ that are built in the other shape, see cst_device_reshape */
+    int reshapes;
+    struct json_t *verdicts; /* see verdict.h; NULL before they were asked for */
     double launch_flops;     /* most operations of one launch, so that it stays short; 0: any. See CST_QUIRK_WATCHDOG */
     int profile;             /* queues keep times (bench only: a launch then costs three times as much) */
     void *gemm;              /* the gemm room's choices for this device, made when first asked for, ... */
@@ -63,10 +73,17 @@ cst_status cst_device_choose(size_t *pick, const cst_device_info *list, size_t n
 /* Open the device that spec names (as in cst_device_choose). profile != 0: queues with times. UNSUPPORTED where a quirk
  * refuses it. */
 cst_status cst_device_open(cst_device **out, const char *spec, int profile);
-/* A GPU that isn't there, with `memory` bytes: enough for a manager that is planning, nothing else. */
-cst_status cst_device_imagine(cst_device **out, uint64_t memory);
+/* A device that isn't there, with the shape that one described like this gets: enough for a manager that is planning,
+ * nothing else. info NULL: a GPU with any amount of memory. */
+cst_status cst_device_imagine(cst_device **out, const cst_device_info *info);
 /* Wait for its queues, release everything. NULL is fine. */
 void cst_device_close(cst_device *dev);
+
+/* The shape of the kernels in cl/<file>.cl. */
+cst_shape cst_device_shape(const cst_device *dev, const char *file);
+/* Build and launch the kernels of cl/<file>.cl in the other shape from now on (that of CPUs or that of GPUs), or again in the
+ * device's own. UNSUPPORTED where a quirk or the size of groups rules that out. */
+cst_status cst_device_reshape(cst_device *dev, const char *file);
 
 /* Is `part` in `text`, in upper or lower case? */
 int cst_word_in(const char *text, const char *part);

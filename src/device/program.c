@@ -116,13 +116,19 @@ static cst_status program_build(program *p, cst_device *dev)
     return CST_OK;
 }
 
+cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options)
+{
+    cst_shape shape = cst_device_shape(dev, file);
+    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s", shape.group, shape.vec,
+                     dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
+                     options ? options : "");
+    return n < 0 || n >= 512 ? cst_fail(CST_STATE, "options of cl/%s.cl are too long", file) : CST_OK;
+}
+
 static cst_status program_get(program **out, cst_device *dev, const char *file, const char *options)
 {
     char all[512];
-    int n = snprintf(all, sizeof all, "-DWG=%d -DVW=%d%s%s%s", dev->group, dev->vec,
-                     dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
-                     options ? options : "");
-    if (n < 0 || (size_t)n >= sizeof all) return cst_fail(CST_STATE, "options of cl/%s.cl are too long", file);
+    CST_TRY(cst_program_options(all, dev, file, options));
     for (program *p = dev->programs->first; p; p = p->next)
         if (!strcmp(p->file, file) && !strcmp(p->options, all)) {
             *out = p;
@@ -134,6 +140,7 @@ static cst_status program_get(program **out, cst_device *dev, const char *file, 
         return cst_fail(CST_NO_MEMORY, "cl/%s.cl", file);
     }
     cst_status st;
+    cst_log(CST_LOG_DEBUG, "cl/%s.cl with %s", file, all);
     CST_GO(cst_source_get(&p->source, file), fail);
     CST_GO(program_build(p, dev), fail);
     p->next = dev->programs->first;
@@ -218,6 +225,20 @@ cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, c
     return CST_OK;
 }
 
+void cst_kernel_forget(cst_device *dev, const char *file)
+{
+    for (int i = 0; i < BUCKETS; i++)
+        for (known **p = &dev->programs->bucket[i]; *p;) {
+            known *e = *p;
+            if (strcmp(e->file, file)) {
+                p = &e->next;
+                continue;
+            }
+            *p = e->next;
+            known_free(e);
+        }
+}
+
 void cst_program_save(cst_device *dev)
 {
     for (program *p = dev->programs->first; p; p = p->next)
@@ -231,4 +252,10 @@ void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user)
 {
     for (program *p = dev->programs->first; p; p = p->next)
         for (int i = 0; i < p->nkernels; i++) f(p->kernels[i], user);
+}
+
+void cst_kernel_counts_clear(cst_device *dev)
+{
+    for (program *p = dev->programs->first; p; p = p->next)
+        for (int i = 0; i < p->nkernels; i++) p->kernels[i]->launches = p->kernels[i]->time_ns = p->kernels[i]->longest_ns = 0;
 }

@@ -31,11 +31,20 @@ typedef struct cst_kernel {
  * when it doesn't compile; the detail names device, kernel, options and the compiler's first lines. */
 cst_status cst_kernel_get(cst_kernel **out, cst_device *dev, const char *file, const char *name, const char *options);
 
+/* The build options of cl/<file>.cl, those that every build gets included. STATE when they are too long. */
+cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options);
+
+/* Look kernels of cl/<file>.cl up anew: their build options have changed. Those handed out stay valid. */
+void cst_kernel_forget(cst_device *dev, const char *file);
+
 /* Save every program that was built from source since the last call. Failure to write is no error. */
 void cst_program_save(cst_device *dev);
 
 /* Call f for every kernel in use (for reports of time). */
 void cst_kernel_each(cst_device *dev, void (*f)(const cst_kernel *k, void *user), void *user);
+
+/* Count launches and times from 0 again. */
+void cst_kernel_counts_clear(cst_device *dev);
 
 /* The folder of the disk cache, malloc'd; NULL when no folder can be told (no HOME). */
 char *cst_cache_dir(void);

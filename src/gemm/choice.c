@@ -16,7 +16,6 @@ static const char *const kind_name[] = {"columns", "rows", "strips"};
 static void state_free(void *p)
 {
     cst_gemm_state *s = p;
-    json_decref(s->proofs);
     cst_tuning_clear(&s->tuning);
     free(s->chosen);
     free(s);
@@ -178,20 +177,29 @@ static int candidate(cst_gemm_choice *how, int place, const cst_gemm_state *s, c
     return place == 2 && s->mode == CST_GEMM_AUTO;
 }
 
+static cst_status no_engine(const cst_device *dev)
+{
+    char why[512];
+    snprintf(why, sizeof why, "%s", cst_detail());
+    return cst_fail(CST_UNSUPPORTED, "no engine computes matrix products right on \"%s\", driver %s (%s): choose another device or driver, or go on "
+                    "nevertheless with CASTOR_SELF_TEST=off in the environment", dev->info.name, dev->info.driver, why);
+}
+
 static cst_status choose(cst_gemm_choice *how, cst_gemm_state *s, cst_device *dev, const cst_gemm_args *g, int prove)
 {
     char text[48];
     for (int place = 0; candidate(how, place, s, dev, g); place++) {
         if (!cst_gemm_fits(how, dev, g)) continue;
         if (!prove) return CST_OK;
-        cst_status st = cst_gemm_prove(dev, g, how);
+        int before;
+        cst_status st = cst_gemm_prove(&before, dev, g, how);
         if (st != CST_STATE && st != CST_BUILD) return st;
-        cst_log(CST_LOG_WARN, "matrix products: %s is out of use on \"%s\": %s", cst_gemm_choice_text(text, how), dev->info.name, cst_detail());
+        cst_log(before ? CST_LOG_DEBUG : CST_LOG_WARN, "matrix products: %s is out of use on \"%s\": %s", cst_gemm_choice_text(text, how), dev->info.name, cst_detail());
     }
     if (dev->group > 1 && s->mode == CST_GEMM_MODE_NATIVE)
         return cst_fail(CST_UNSUPPORTED, "--gemm native: this engine is for devices that run one work-item per group, as CPUs do; \"%s\" takes --gemm auto or clblast",
                         dev->info.name);
-    if (g->a->type == CST_F32 && g->b->type == CST_F32) return cst_fail(CST_DEVICE, "no engine computes matrix products right on \"%s\"", dev->info.name);
+    if (g->a->type == CST_F32 && g->b->type == CST_F32) return no_engine(dev);
     return cst_fail(CST_UNSUPPORTED, "matrix product of %s and %s: only the native engine takes these, and \"%s\" %s", cst_type_name(g->a->type),
                     cst_type_name(g->b->type), dev->info.name, dev->group > 1 ? "hasn't got one yet" : "is set to --gemm clblast");
 }

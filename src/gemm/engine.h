@@ -35,8 +35,8 @@ cst_status cst_gemm_epilogue(cst_mem *m, const cst_gemm_args *g);
 /* The product with this engine and variant. */
 cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *g, const cst_gemm_choice *how);
 
-/* Run `how` once on small awkward data and compare it with a host product, unless the device's file of proofs has it
- * already. Uses a manager of its own (4 MiB) for that. STATE: the result is wrong, or was so before. */
-cst_status cst_gemm_prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how);
+/* Run `how` once on small awkward data and compare it with a host product, unless there is a verdict already. Uses a manager
+ * of its own for that (24 MiB at most). STATE: the result is wrong, or was so before (then *before is 1). */
+cst_status cst_gemm_prove(int *before, cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how);
 
 #endif

@@ -40,7 +40,7 @@ static cst_status check(const cst_gemm_args *g)
 cst_status cst_gemm_epilogue(cst_mem *m, const cst_gemm_args *g)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)g->m * group;
+    size_t group = cst_group(m, "gemm_epilogue"), items = (size_t)g->m * group;
     if (!g->bias && !g->relu && !g->residual) return CST_OK;
     cst_launch_begin(&l, m, "gemm_epilogue", "gemm_epilogue", NULL);
     cst_launch_read(&l, "bias", g->bias, 0);

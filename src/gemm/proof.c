@@ -5,12 +5,8 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "base/file.h"
-#include "base/json.h"
-#include "base/log.h"
 #include "base/random.h"
-#include "device/program.h"
-#include "device/source.h"
+#include "device/verdict.h"
 #include "gemm/engine.h"
 #include "gemm/packed.h"
 #include "gemm/state.h"
@@ -22,34 +18,12 @@
 /* A verdict holds for this engine, form and types, these kernels and, with CLBlast, these settings. */
 static void describe(char *text, size_t size, const cst_gemm_state *s, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
-    char variant[48], *source = NULL;
-    uint64_t hash = 0;
-    if (how->engine == CST_GEMM_CLBLAST) hash = s->tuning.has_xgemm ? XXH3_64bits(&s->tuning.xgemm, sizeof s->tuning.xgemm) : 0;
-    else if (cst_source_get(&source, "gemm_cpu") == CST_OK) hash = XXH3_64bits(source, strlen(source));
-    free(source);
+    char variant[48];
+    uint64_t hash = s->tuning.has_xgemm ? XXH3_64bits(&s->tuning.xgemm, sizeof s->tuning.xgemm) : 0;
+    if (how->engine == CST_GEMM_CLBLAST) hash ^= cst_verdict_hash("gemm_epilogue");
+    else hash = cst_verdict_hash("gemm_cpu");
     snprintf(text, size, "%s %c%c %s %s %016llx", cst_gemm_choice_text(variant, how), "NT"[g->trans_a != 0], "NT"[g->trans_b != 0],
              cst_type_name(g->a->type), cst_type_name(g->b->type), (unsigned long long)hash);
-}
-
-static void load_proofs(cst_gemm_state *s, const cst_device *dev)
-{
-    char *path = cst_cache_file("proofs", &dev->info);
-    if (path && cst_path_exists(path) && cst_json_load(&s->proofs, path, JSON_OBJECT) != CST_OK) {
-        cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
-        s->proofs = NULL;
-    }
-    if (!s->proofs) s->proofs = json_object();
-    free(path);
-}
-
-/* Failure to write costs another proof at the next start, no more. */
-static void save_proofs(const cst_gemm_state *s, const cst_device *dev)
-{
-    char *path = cst_cache_file("proofs", &dev->info), *dir = cst_cache_dir();
-    if (path && dir && (cst_make_dirs(dir) != CST_OK || cst_json_save(s->proofs, path) != CST_OK))
-        cst_log(CST_LOG_DEBUG, "%s", cst_detail());
-    free(path);
-    free(dir);
 }
 
 /* rows x cols numbers of this type, each exact in bf16, and the same as floats. */
@@ -144,21 +118,25 @@ static cst_status prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_
     return st == CST_OK ? freed : cst_fail(st, "%s", detail);
 }
 
-cst_status cst_gemm_prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how)
+cst_status cst_gemm_prove(int *before, cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
+    *before = 0;
     cst_gemm_state *s;
     char what[128];
+    if (cst_verdicts_off()) return CST_OK;
     CST_TRY(cst_gemm_state_get(&s, dev));
-    if (!s->proofs) load_proofs(s, dev);
     describe(what, sizeof what, s, g, how);
-    const json_t *known = json_object_get(s->proofs, what);
-    if (json_is_true(known)) return CST_OK;
-    if (json_is_false(known)) return cst_fail(CST_STATE, "it computed wrong results before");
+    const char *wrong;
+    switch (cst_verdict_get(&wrong, dev, what)) {
+    case CST_RIGHT: return CST_OK;
+    case CST_WRONG: *before = 1; return cst_fail(CST_STATE, "%s", wrong);
+    default: break;
+    }
     cst_status st = prove(dev, g, how);
     if (st != CST_OK && st != CST_STATE) return st; /* no verdict */
-    json_object_set_new(s->proofs, what, json_boolean(st == CST_OK));
     char detail[256];
     snprintf(detail, sizeof detail, "%s", st == CST_OK ? "" : cst_detail());
-    save_proofs(s, dev);
+    cst_verdict_set(dev, what, st == CST_OK ? NULL : detail);
+    cst_verdict_save(dev);
     return st == CST_OK ? CST_OK : cst_fail(st, "%s", detail);
 }

@@ -19,7 +19,6 @@ typedef struct cst_gemm_state {
     int count, room;
     cst_tuning tuning;       /* empty when nothing is known */
     int xgemm_used;          /* CLBlast has been given the settings */
-    json_t *proofs;          /* {"what": true or false}, see proof.c; NULL before the file was looked for */
 } cst_gemm_state;
 
 /* Made at the first call; NO_MEMORY. */

@@ -31,6 +31,7 @@ const char *cst_tensor_state_name(cst_tensor_state s)
 void cst_block_become(cst_tensor *b, cst_tensor_state s)
 {
     assert(cst_tensor_may_become(b->state, s));
+    b->mem->contents += (uint32_t)(s != CST_TENSOR_EMPTY) - (uint32_t)(b->state != CST_TENSOR_EMPTY);
     b->state = s;
 }
 

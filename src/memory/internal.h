@@ -51,6 +51,31 @@ typedef struct cst_chunk_part {
     uint64_t at;             /* bytes into the chunk */
 } cst_chunk_part;
 
+/* Iterations of a program that doesn't mark them: see unmarked.c. */
+typedef enum cst_unmarked_state {
+    CST_UNMARKED_SEEK,       /* the period isn't known, or what is done isn't the iteration known */
+    CST_UNMARKED_WAIT,       /* it is known; its best place to begin comes */
+    CST_UNMARKED_RECORD,
+    CST_UNMARKED_FOLLOW
+} cst_unmarked_state;
+
+typedef struct cst_unmarked {
+    int off;                 /* nothing is looked for: the program marks its iterations, or there is no plan for them */
+    cst_unmarked_state state;
+    uint64_t *access;        /* [count] what was done, oldest first */
+    uint32_t *alive;         /* [count] blocks with content then; INSIDE: within another operator */
+    int count, room[2];
+    int from;                /* since here the period is looked for */
+    int check;               /* when there are so many: look */
+    int period, begin;       /* WAIT: its length; access at which the iteration shall begin */
+    uint64_t *cycle;         /* [length] the iteration recorded, or being recorded */
+    int *border;             /* [length] for finding it again (Knuth, Morris, Pratt 1977) */
+    int length, matched;     /* SEEK: so much of it has just been done; length and more: the whole */
+    int patience;            /* how often it must have been done before it is followed, less one: doubled by each failure */
+    uint64_t followed, since; /* accesses as planned, and all, since it was recorded */
+    int whole;               /* iterations followed in a row */
+} cst_unmarked;
+
 struct cst_mem {
     cst_device *dev;
     cst_arena arena;
@@ -93,6 +118,9 @@ struct cst_mem {
     int rates_known;         /* measured, not guessed */
     uint64_t born, born_at_step; /* tensors made so far */
     uint64_t largest;        /* most bytes that operators had in use at once */
+    int marked;              /* the program marks its iterations: what the next one overwrites may be thrown away before */
+    cst_unmarked unmarked;
+    uint32_t contents;       /* blocks that aren't EMPTY */
     int open[16], depth;     /* moments of the operators acquired now, -1: not of a plan */
 };
 
@@ -123,9 +151,6 @@ void cst_mem_drop_slabs(cst_mem *m);
 /* Slabs as the plan has them, in place of those there are: as drop_slabs. */
 cst_status cst_mem_plan_slabs(cst_mem *m);
 cst_status cst_mem_other_slabs(cst_mem *m); /* step.c: move everything to the host, then that */
-
-/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
-uint64_t cst_host_available(void);
 
 /* tensor.c. Bytes a tensor takes in the arena: its own and its guards. */
 size_t cst_tensor_extent(const cst_tensor *t);
@@ -177,6 +202,13 @@ void cst_step_forget(cst_tensor *t);   /* the tensor is going away */
 void cst_step_clear(cst_mem *m);
 void cst_step_follow(cst_mem *m, cst_plan *plan, cst_tensor **bound); /* owns both from now on; bound: room for all tensors of the trace */
 cst_status cst_step_plan(cst_mem *m, uint64_t bytes); /* from the trace recorded */
+
+cst_status cst_step_begin(cst_mem *m); /* what cst_mem_step and cst_mem_step_end do, whoever marks */
+cst_status cst_step_finish(cst_mem *m);
+
+/* unmarked.c. An operator is about to be acquired: find out where iterations begin and end, and mark them. */
+void cst_unmarked_acquire(cst_mem *m, const char *op, const cst_use *use, int n);
+void cst_unmarked_clear(cst_mem *m);
 
 /* measure.c. An iteration begins: the second and third are measured, then planned for again. */
 cst_status cst_measure_step(cst_mem *m);

@@ -229,9 +229,15 @@ cst_status cst_launch_collect(cst_mem *m)
     return st;
 }
 
-size_t cst_flat_group(const cst_device *dev)
+size_t cst_flat_group(const cst_device *dev, const char *file)
 {
-    return dev->group > 1 ? (size_t)dev->group : dev->info.max_group < 256 ? 1 : 256;
+    int group = cst_device_shape(dev, file).group;
+    return group > 1 ? (size_t)group : dev->info.max_group < 256 ? 1 : 256;
+}
+
+size_t cst_group(const cst_mem *m, const char *file)
+{
+    return (size_t)cst_device_shape(m->dev, file).group;
 }
 
 size_t cst_round_up(size_t a, size_t b)

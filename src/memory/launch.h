@@ -52,7 +52,9 @@ cst_status cst_launch_run(cst_launch *l, int dims, const size_t *global, const s
 
 /* Work-items of a group for kernels without groups of their own. One size for all lengths (quirk kernel-per-group-size: with
  * NULL PoCL would choose another one for each length). */
-size_t cst_flat_group(const cst_device *dev);
+size_t cst_flat_group(const cst_device *dev, const char *file);
+/* Work-items of a group for kernels of cl/<file>.cl that share a row. */
+size_t cst_group(const cst_mem *m, const char *file);
 /* Smallest multiple of b that is >= a. */
 size_t cst_round_up(size_t a, size_t b);
 

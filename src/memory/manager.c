@@ -103,6 +103,7 @@ cst_status cst_mem_free(cst_mem *m)
         cst_tensor_free(m->first);
     }
     cst_fence_clear(m);
+    cst_unmarked_clear(m);
     free(m->held);
     cst_arena_clear(&m->host_arena);
     free(m->host_base);
@@ -316,6 +317,7 @@ cst_status cst_mem_plan_begin(cst_mem *m)
         if (t->state != CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s has storage already", t->name);
     CST_TRY(cst_mem_finish(m));
     cst_step_clear(m);
+    cst_unmarked_clear(m);
     cst_chunks_dissolve(m);
     release_buffers(m);
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
@@ -359,8 +361,22 @@ static cst_status know_rates(cst_mem *m)
 {
     if (!m->rates_known && m->dev->context) CST_TRY(cst_measure_rates(m));
     m->rates_known = 1;
-    m->trace->rates = m->rates;
+    if (m->trace) m->trace->rates = m->rates;
     return CST_OK;
+}
+
+cst_status cst_mem_rates(cst_rates *r, cst_mem *m)
+{
+    if (m->planning) CST_TRY(know_rates(m));
+    *r = m->rates;
+    return CST_OK;
+}
+
+void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r)
+{
+    m->stats.budget = budget;
+    m->rates = *r;
+    m->rates_known = 1;
 }
 
 cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m)
@@ -431,6 +447,7 @@ cst_status cst_mem_plan_slabs(cst_mem *m)
 static void forget_places(cst_mem *m)
 {
     for (cst_tensor *t = m->first; t; t = t->next) t->state = CST_TENSOR_EMPTY;
+    m->contents = 0;
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
     m->stats.used = m->stats.used_peak = 0;
@@ -485,7 +502,7 @@ cst_status cst_mem_plan_commit(cst_mem *m)
     uint64_t need = cst_mem_plan_bytes(m);
     if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
     m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
-    if (need > m->stats.budget && m->may_migrate && m->trace && m->trace->moments) {
+    if (m->may_migrate && m->trace && m->trace->moments && (need > m->stats.budget || cst_trace_away(m->trace))) {
         cst_status st = commit_migration(m);
         if (st != CST_OK && !m->planning) undo_commit(m);
         return st;

@@ -33,6 +33,11 @@
  * content worth keeping, so the plan drops it: an iteration that ends early, and what is read between iterations, must not
  * count on it. What a tensor's states are and how they change: docs/memory.md.
  *
+ * A program that never calls cst_mem_step needn't know any of this: after its first two iterations the manager marks the others
+ * by itself (docs/memory.md, "Without marks"). Such a program may stop, read and do something else at any place: nothing is
+ * dropped but what it overwrites, drops or frees itself. It says which tensor is which by their names: what is made anew in each
+ * iteration has the same name, shape and class there, and is freed in the iteration.
+ *
  * This room knows nothing of models, operators or training.
  */
 #ifndef CST_MEMORY_MEMORY_H
@@ -83,6 +88,7 @@ typedef struct cst_tensor {
     size_t chunk_at;         /* bytes into it */
     int parts;               /* of a chunk: its tensors not yet freed */
     int fixed;               /* never leaves the device */
+    int away;                /* on the device for its uses only */
     cst_tensor_state state;
     int pins;                /* acquires not yet released */
     int slab;                /* where it lies, when on the device */
@@ -94,6 +100,8 @@ typedef struct cst_tensor {
     uint64_t stamp;          /* last use, for eviction on demand */
     uint64_t born;           /* counts tensors */
     int traced;              /* number in the trace, -1: none */
+    uint64_t kind;           /* hash of name, class, type and shape, 0: not needed so far */
+    int twin;                /* the least number that no other tensor of this kind has */
     uint64_t version;        /* changes whenever the content may have */
     void *companion;         /* what cst_tensor_accompany was given, or NULL */
     void (*companion_free)(void *);
@@ -152,6 +160,11 @@ int cst_mem_planning(const cst_mem *m);
 cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m);
 /* The plan that commit would make for migration; *out: cst_plan_free it. OVER_BUDGET. */
 cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
+/* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
+ * asks first. */
+cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
+/* Plan as if the budget and the rates were these. Where the device hasn't got so much memory, nothing can be committed. */
+void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
 
 /* Let tensors migrate where they don't fit together. Call while planning, or before anything has storage. host: most bytes
  * of host memory for what isn't on the device, 0: any; pinned: most of those that are registered with the driver (the
@@ -162,6 +175,9 @@ int cst_mem_migrating(const cst_mem *m);
  * acquired in between is recorded. OVER_BUDGET, DEVICE when a plan's tensors can't be brought to their places. */
 cst_status cst_mem_step(cst_mem *m);
 cst_status cst_mem_step_end(cst_mem *m);
+/* Write the operators acquired of late, by a program that doesn't mark its iterations and may migrate, as text for castor trace
+ * period: one a line, as a hash of what it does. STATE when there are none; IO. */
+cst_status cst_mem_accesses_save(const cst_mem *m, const char *path);
 /* The iteration recorded last, its small tensors gathered in chunks when migrating; NULL: none. Borrowed. */
 const cst_trace *cst_mem_trace(const cst_mem *m);
 /* The plan that iterations follow, NULL: none. Borrowed. */
@@ -176,6 +192,9 @@ cst_status cst_tensor_create(cst_tensor **out, cst_mem *m, cst_class cls, cst_ty
 cst_status cst_tensor_place(cst_tensor *t);
 /* It never leaves the device: what the host reads and writes in every step, and small. Call before it has storage. */
 void cst_tensor_fix(cst_tensor *t);
+/* Let it live on the host and be on the device for its uses only, in iterations of a plan; all other tensors then stay between
+ * their uses. Call before it has storage; without cst_mem_migrate it says nothing. */
+void cst_tensor_keep_away(cst_tensor *t);
 /* Take its storage away; its content is lost. Kernels already enqueued may still use it. */
 void cst_tensor_drop(cst_tensor *t);
 /* Drop and free, its companion first; NULL is fine. */
@@ -207,6 +226,13 @@ cst_status cst_mem_mark(cst_mem *m, cl_event *mark);
 /* As write_async, but waiting for `mark` only instead of all operators enqueued so far: none behind it may use the
  * tensor's place. */
 cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src, size_t bytes, cl_event mark, cl_event *done);
+/* A tensor that the host makes anew, whole, in the middle of an iteration, while operators only read it: the plan needn't know.
+ * host_room: where to write it: its room on the host, which no transfer uses any more; NULL: there is none (it doesn't
+ * migrate, is part of a chunk, or an operator has changed it): then cst_tensor_write. host_renewed: it is written; a copy
+ * on the device is renewed too, behind all operators enqueued so far. In between, and while host_renewed fails, nothing
+ * may use the tensor. */
+cst_status cst_tensor_host_room(cst_tensor *t, void **room);
+cst_status cst_tensor_host_renewed(cst_tensor *t);
 /* Wait for *done, release it, set it to NULL. */
 cst_status cst_mem_wait(cl_event *done);
 /* The same for a download; *end_ns: when it ended by the device's clock, 0 where the device doesn't tell. */
@@ -218,6 +244,9 @@ cst_status cst_mem_finish(cst_mem *m);
  * makes it pinned. Freed by cst_host_free; NULL is fine there. */
 cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes);
 void cst_host_free(cst_mem *m, void *p);
+
+/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
+uint64_t cst_host_available(void);
 
 /* Test aid: put `bytes` of a known pattern before and after every tensor placed from now on;
  * guards_check reads them back: STATE names the tensor whose border was written. */

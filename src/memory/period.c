@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "base/log.h"
+#include "memory/memory.h"
 #include "memory/period_internal.h"
 
 #define MOST ((int64_t)1 << 26)
@@ -198,7 +199,7 @@ typedef struct search {
 static cst_status correlate(search *q, const uint64_t *s, int64_t n, int *on_device)
 {
     *on_device = 0;
-    if (q->m && n >= CST_PERIOD_DEVICE_FROM) {
+    if (q->m && n >= CST_PERIOD_DEVICE_FROM && !cst_mem_device(q->m)->is_cpu) { /* a CPU is never quicker than the host */
         cst_status st = cst_period_correlate_device(q->r, s, n, q->m);
         *on_device = st == CST_OK;
         if (st == CST_OK) return st;

@@ -103,7 +103,7 @@ static void join_sides(const grid *g)
     }
 }
 
-/* How many accesses belong, from one to its partner; and the median distance. 0: there is none such. */
+/* The median number of accesses that belong, from one to its partner; and the median distance. 0: there is none such. */
 static cst_status count(cst_period *p, const int64_t *to, const grid *g)
 {
     int64_t *before = malloc((size_t)(g->n + 1) * sizeof *before), *length = malloc((size_t)g->rows * sizeof *length),
@@ -122,7 +122,7 @@ static cst_status count(cst_period *p, const int64_t *to, const grid *g)
     if (!n) goto out;
     qsort(length, (size_t)n, sizeof *length, by_size);
     qsort(span, (size_t)n, sizeof *span, by_size);
-    p->length = length[n / 4]; /* what was inserted twice by chance adds one to half of them */
+    p->length = length[n / 2];
     p->span = span[n / 2];
 out:
     free(before);

@@ -73,7 +73,7 @@ static cst_status transform(work *k, clfftDirection direction)
 
 static cst_status run(cst_launch *l, const work *k, size_t items)
 {
-    size_t group = cst_flat_group(k->m->dev), all = cst_round_up(items, group);
+    size_t group = cst_flat_group(k->m->dev, "period"), all = cst_round_up(items, group);
     return cst_launch_run(l, 1, &all, &group);
 }
 

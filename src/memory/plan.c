@@ -26,7 +26,7 @@ static void keep_all(cst_gaps *g, int keep)
 {
     for (int i = 0; i < g->gaps; i++)
         if (g->gap[i].paid) {
-            g->gap[i].keep = keep;
+            g->gap[i].keep = keep && !g->gap[i].away;
             g->gap[i].tail = g->gap[i].head = 0;
         }
 }
@@ -146,7 +146,7 @@ cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes)
     if (!full) CST_GO(cst_fail(CST_NO_MEMORY, "plan"), done);
     CST_GO(pack_extreme(&least, &g, 0, bytes), done);
     if (least.total > bytes) CST_GO(over_budget(&g, bytes, least.total), done);
-    if (cst_gaps_full(&g, full) <= bytes) {
+    if (!g.away && cst_gaps_full(&g, full) <= bytes) {
         CST_GO(pack_extreme(&all, &g, 1, bytes), done);
         if (all.total <= bytes) CST_GO(cst_plan_actions(&best, &all, &g, 0), done);
     }

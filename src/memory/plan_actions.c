@@ -49,7 +49,8 @@ static int by_from(const void *a, const void *b)
 
 static int is_upload(const cst_gaps *g, const cst_stay *s) { return s->in >= 0 && g->gap[s->in].paid; }
 
-/* issue: the first moment at which an upload's place is free and the tensor has left. */
+/* issue: the first moment at which an upload's place is free and the tensor has left; of one that is away, in the same
+ * iteration. */
 static cst_status soonest(cst_stays *y, const cst_gaps *g)
 {
     cst_rooms *rooms = calloc((size_t)y->slabs + 1, sizeof *rooms);
@@ -66,6 +67,7 @@ static cst_status soonest(cst_stays *y, const cst_gaps *g)
             s->issue = s->from;
             if (is_upload(g, s)) {
                 s->issue = s->from - (g->gap[s->in].to - g->gap[s->in].from) + 1;
+                if (g->gap[s->in].away && s->issue < 0) s->issue = 0;
                 for (int k = cst_rooms_find(r, begin); k < r->n && r->room[k].begin < end; k++) {
                     int64_t free_at = r->room[k].mark - (int64_t)round * n;
                     if (free_at > s->issue) s->issue = (int)free_at;

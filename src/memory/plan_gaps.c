@@ -40,9 +40,10 @@ static void tensor_gaps(cst_gaps *g, int x, const visit *v, int n)
         int ends = i == n - 1, next = ends ? v[0].moment + t->moments : v[i + 1].moment;
         int worthless = v[ends ? 0 : i + 1].access == CST_WRITE || (ends && !t->tensor[x].persistent);
         int touches = next == v[i].moment + 1 && !(ends && !t->tensor[x].persistent);
+        int stays = !worthless && (touches || (g->away && !t->tensor[x].away)), paid = !worthless && !stays;
         g->changes[g->gaps] = v[i].access != CST_READ;
         if (v[i].access != CST_READ) last_change = i;
-        g->gap[g->gaps++] = (cst_gap){.tensor = x, .from = v[i].moment, .to = next, .paid = !worthless && !touches, .keep = touches};
+        g->gap[g->gaps++] = (cst_gap){.tensor = x, .from = v[i].moment, .to = next, .paid = paid, .keep = stays || touches, .away = paid && t->tensor[x].away};
     }
     if (!n) return;
     /* Groups, from the last change on around the end: each change begins one. */
@@ -62,7 +63,7 @@ cst_status cst_gaps_make(cst_gaps *g, const cst_trace *t)
     visit *v = NULL;
     int *first = NULL;
     uint64_t fixed = 0;
-    *g = (cst_gaps){.t = t};
+    *g = (cst_gaps){.t = t, .away = cst_trace_away(t)};
     CST_TRY(visits(t, &v, &first));
     size_t n = (size_t)t->uses + 1;
     g->gap = malloc(n * sizeof *g->gap);
@@ -88,11 +89,14 @@ cst_status cst_gaps_make(cst_gaps *g, const cst_trace *t)
             const cst_trace_tensor *x = &t->tensor[t->use[t->moment[m].first + i].tensor];
             if (!x->fixed) g->use[m] += x->bytes;
         }
+    }
+    for (int i = 0; i < g->gaps; i++)
+        for (int m = g->gap[i].from + 1; g->gap[i].keep && m < g->gap[i].to; m++) g->use[m % t->moments] += t->tensor[g->gap[i].tensor].bytes;
+    for (int m = 0; m < t->moments; m++)
         if (g->use[m] > g->need || !m) {
             g->need = g->use[m];
             g->need_moment = m;
         }
-    }
     free(v);
     free(first);
     return CST_OK;
@@ -136,7 +140,7 @@ uint64_t cst_gaps_full(const cst_gaps *g, uint64_t *most)
     for (int i = 0; i < g->gaps; i++) {
         const cst_gap *a = &g->gap[i];
         uint64_t b = g->t->tensor[a->tensor].bytes;
-        if (!a->paid) continue;
+        if (!a->paid || a->away) continue;
         if (a->from + 1 < n) most[a->from + 1] += b;
         if (a->to < n) most[a->to] -= b;
         else {

@@ -12,6 +12,7 @@ typedef struct cst_gap {
     int group;               /* of paid ones: gaps after one change share its download */
     int paid;                /* giving it up costs an upload; else its fate is settled: content is worthless or nothing is between */
     int keep;                /* stays on the device */
+    int away;                /* paid, and given up whatever room there is */
     int tail, head;          /* given up, its room is still not free in so many moments after `from` and before `to` */
 } cst_gap;
 
@@ -22,7 +23,8 @@ typedef struct cst_gaps {
     int *first;              /* [tensors + 1]: a tensor's gaps, by `from` */
     uint8_t *changes;        /* [gaps]: the use at `from` changes the content */
     uint64_t *download;      /* [groups] bytes of its download, once; 0: never changed */
-    uint64_t *use;           /* [moments] bytes of what is used there and of all fixed tensors */
+    int away;                /* some gaps are away: the others' fates are settled */
+    uint64_t *use;           /* [moments] bytes of what is used there, or stays there in any case */
     uint64_t need;           /* largest of use */
     int need_moment;
 } cst_gaps;
@@ -31,7 +33,7 @@ cst_status cst_gaps_make(cst_gaps *g, const cst_trace *t);
 void cst_gaps_free(cst_gaps *g);
 /* Bytes that the gaps given up move, both directions. */
 uint64_t cst_gaps_moved(const cst_gaps *g);
-/* most[m]: bytes on the device at moment m if all paid gaps stay. Its largest is returned. */
+/* most[m]: bytes on the device at moment m if all paid gaps stay that can. Its largest is returned. */
 uint64_t cst_gaps_full(const cst_gaps *g, uint64_t *most);
 
 /* Lagrange multipliers by moment, handed from one selection to the next: NULL where there are none yet. */

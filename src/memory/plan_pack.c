@@ -507,7 +507,7 @@ cst_status cst_plan_rejoin(cst_stays *y, cst_gaps *g)
     }
     for (int i = 0; i < g->gaps; i++) {
         const cst_gap *a = &g->gap[i];
-        if (a->paid && !a->keep) q[n++] = (keyed){-(a->to - a->from), 0, i};
+        if (a->paid && !a->keep && !a->away) q[n++] = (keyed){-(a->to - a->from), 0, i};
     }
     qsort(q, (size_t)n, sizeof *q, by_key);
     for (int j = 0; j < n && k.work < WORK; j++) {

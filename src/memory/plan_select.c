@@ -254,6 +254,11 @@ static void make_candidates(selection *s, cst_gaps *g, int *upto)
         cst_gap *a = &g->gap[i];
         int first = a->from + 1 + a->tail, end = a->to - a->head;
         if (!a->paid) continue;
+        if (a->away) {
+            s->settled += (int64_t)g->t->tensor[a->tensor].bytes;
+            s->given_up[a->group] = 1;
+            continue;
+        }
         int lo = first < n ? upto[first] : s->slots + upto[first - n], hi = end <= n ? upto[end] : s->slots + upto[end - n];
         /* upto[first] counts a slot that begins before `first` only if it ends there: borders part slots. */
         candidate c = {.gap = i, .group = a->group, .bytes = (int64_t)g->t->tensor[a->tensor].bytes};

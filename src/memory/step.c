@@ -12,7 +12,7 @@
 typedef struct moment {
     struct {
         cst_tensor *b;
-        int access, held;
+        int access, held, empty;
     } use[64];
     int n;
 } moment;
@@ -28,6 +28,7 @@ static void add(moment *x, cst_tensor *b, int access, int held)
     if (x->n == 64) return;
     x->use[x->n].b = b;
     x->use[x->n].access = access;
+    x->use[x->n].empty = b->state == CST_TENSOR_EMPTY;
     x->use[x->n++].held = held;
 }
 
@@ -43,17 +44,20 @@ static void describe(moment *x, const cst_mem *m, const cst_use *use, int n)
 
 /* --- recording ------------------------------------------------------------------------------------------ */
 
-static cst_status record(cst_mem *m, const char *op, const cst_use *use, int n)
+/* x is as it was before the operator's tensors were brought: one made before the iteration, but empty, may be one of those that
+ * live in it only. */
+static cst_status record(cst_mem *m, const char *op, const moment *x)
 {
-    moment x;
-    describe(&x, m, use, n);
     CST_TRY(cst_trace_add_moment(m->trace, op, m->flops));
     m->flops = 0;
-    for (int i = 0; i < x.n; i++) {
-        cst_tensor *b = x.use[i].b;
-        if (b->traced < 0)
-            CST_TRY(cst_trace_add_tensor(m->trace, b->name, b->cls, cst_tensor_extent(b), b->born <= m->born_at_step, b->fixed, &b->traced));
-        CST_TRY(cst_trace_add_use(m->trace, b->traced, x.use[i].access, x.use[i].held));
+    for (int i = 0; i < x->n; i++) {
+        cst_tensor *b = x->use[i].b;
+        int lasts = b->born <= m->born_at_step && (m->marked || b->fixed || !x->use[i].empty);
+        if (b->traced < 0) {
+            CST_TRY(cst_trace_add_tensor(m->trace, b->name, b->cls, cst_tensor_extent(b), lasts, b->fixed, &b->traced));
+            m->trace->tensor[b->traced].away = b->away && lasts;
+        }
+        CST_TRY(cst_trace_add_use(m->trace, b->traced, x->use[i].access, x->use[i].held));
     }
     return CST_OK;
 }
@@ -72,7 +76,8 @@ static cst_status record_begin(cst_mem *m)
     return CST_OK;
 }
 
-/* What was made in the iteration and is still there lives on. Small tensors are gathered where nothing has storage yet. */
+/* What was made in the iteration and is still there lives on. Small tensors are gathered where nothing has storage yet; those
+ * that are away are not: a chunk would come and go for each of its parts. */
 static cst_status record_end(cst_mem *m)
 {
     cst_trace *chunked;
@@ -83,7 +88,7 @@ static cst_status record_end(cst_mem *m)
         else if (t->fixed && t->state != CST_TENSOR_EMPTY) /* takes room though the iteration doesn't use it */
             CST_TRY(cst_trace_add_tensor(m->trace, t->name, t->cls, cst_tensor_extent(t), 1, 1, &t->traced));
     }
-    if (!m->planning) return CST_OK;
+    if (!m->planning || cst_trace_away(m->trace)) return CST_OK;
     CST_TRY(cst_chunks_trace(&chunked, &m->part, m->trace));
     cst_trace_free(m->trace);
     m->trace = chunked;
@@ -153,7 +158,9 @@ static cst_status perform(cst_mem *m, const cst_plan_action *a, cst_waits *w, in
         break;
     case CST_PLAN_DISCARD:
         *possible = !b->pins;
-        if (*possible && b->state != CST_TENSOR_EMPTY) cst_block_discard(b);
+        if (!*possible || b->state == CST_TENSOR_EMPTY) break;
+        if (m->marked) cst_block_discard(b);
+        else if (cst_on_device(b)) CST_TRY(cst_block_evict(b, &moved)); /* who knows whether it is overwritten next */
         break;
     }
     m->stats.planned_moves += (uint64_t)(*possible && a->moves);
@@ -181,6 +188,8 @@ static int all_there(const cst_use *use, int n)
 
 cst_status cst_step_acquire(cst_mem *m, const char *op, cst_use *use, int n, cst_waits *w)
 {
+    moment x;
+    if (m->migrating && !m->planning && !m->marked) cst_unmarked_acquire(m, op, use, n);
     if (m->migrating && !m->planning) CST_TRY(cst_fence_mark(m));
     if (m->on_plan && m->inside) {
         int followed = matches(m, op, use, n);
@@ -192,8 +201,9 @@ cst_status cst_step_acquire(cst_mem *m, const char *op, cst_use *use, int n, cst
         }
         stray(m, op);
     } else if (m->plan) m->moved = 1;
+    if (m->recording) describe(&x, m, use, n);
     CST_TRY(cst_demand(m, op, use, n, w));
-    return m->recording && m->inside ? record(m, op, use, n) : CST_OK;
+    return m->recording && m->inside ? record(m, op, &x) : CST_OK;
 }
 
 /* Everything to where the iteration begins, whatever happened since the last one. */
@@ -206,7 +216,7 @@ static cst_status restore(cst_mem *m)
         if (b->chunk || !cst_on_device(b)) continue;
         const cst_plan_start *s = b->traced >= 0 ? &m->plan->start[b->traced] : NULL;
         if (s && s->slab == b->slab && s->offset == cst_block_begin(b)) continue;
-        if (s && s->worthless && !b->fixed) cst_block_discard(b);
+        if (s && s->worthless && !b->fixed && m->marked) cst_block_discard(b);
         else CST_TRY(cst_block_evict(b, &moved));
     }
     CST_TRY(cst_fence_mark(m));
@@ -214,7 +224,7 @@ static cst_status restore(cst_mem *m)
         if (b->chunk || b->traced < 0 || cst_on_device(b)) continue;
         const cst_plan_start *s = &m->plan->start[b->traced];
         if (s->slab < 0) continue;
-        if (b->state == CST_TENSOR_HOST && (!s->worthless || b->fixed)) st = cst_block_upload(b, s->slab, s->offset, &placed);
+        if (b->state == CST_TENSOR_HOST && (!s->worthless || b->fixed || !m->marked)) st = cst_block_upload(b, s->slab, s->offset, &placed);
         else st = cst_block_place(b, s->slab, s->offset, &placed, &w);
         if (st == CST_OK && !placed) st = cst_fail(CST_STATE, "%s: its place at the beginning of an iteration is taken", b->name);
     }
@@ -278,7 +288,7 @@ static cst_status plan_after_recording(cst_mem *m)
 {
     m->trace->scratch = m->scratch_bytes;
     CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
-    m->measured = 0;
+    m->measured = !m->marked; /* measuring changes the queue, and who doesn't mark iterations doesn't expect that */
     m->plan_iterations = 0;
     cst_status st = cst_mem_other_slabs(m);
     if (st == CST_OK) return st;
@@ -295,9 +305,9 @@ static cst_status fit_slabs(cst_mem *m)
     return fits ? cst_host_room(m, m->plan->host_bytes) : cst_mem_other_slabs(m);
 }
 
-cst_status cst_mem_step(cst_mem *m)
+cst_status cst_step_begin(cst_mem *m)
 {
-    CST_TRY(cst_mem_step_end(m));
+    CST_TRY(cst_step_finish(m));
     if (m->planning || (m->migrating && !m->plan)) {
         if (!m->planning && m->trace && m->trace->moments) CST_TRY(plan_after_recording(m));
         else CST_TRY(record_begin(m));
@@ -318,7 +328,7 @@ cst_status cst_mem_step(cst_mem *m)
     return CST_OK;
 }
 
-cst_status cst_mem_step_end(cst_mem *m)
+cst_status cst_step_finish(cst_mem *m)
 {
     if (!m->inside) return CST_OK;
     m->inside = 0;
@@ -337,6 +347,22 @@ out:
     if (st != CST_OK) m->on_plan = 0, m->moved = 1;
     cst_waits_settle(&w);
     return st;
+}
+
+cst_status cst_mem_step(cst_mem *m)
+{
+    if (!m->marked) { /* what was found out so far is of no use: iterations may begin elsewhere */
+        CST_TRY(cst_step_finish(m));
+        cst_step_clear(m);
+        cst_unmarked_clear(m);
+        m->marked = 1;
+    }
+    return cst_step_begin(m);
+}
+
+cst_status cst_mem_step_end(cst_mem *m)
+{
+    return m->marked ? cst_step_finish(m) : CST_OK;
 }
 
 void cst_step_forget(cst_tensor *t)

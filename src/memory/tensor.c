@@ -90,6 +90,11 @@ void cst_tensor_fix(cst_tensor *t)
     t->fixed = 1;
 }
 
+void cst_tensor_keep_away(cst_tensor *t)
+{
+    t->away = 1;
+}
+
 void cst_tensor_accompany(cst_tensor *t, void *companion, void (*release)(void *))
 {
     if (t->companion) t->companion_free(t->companion);

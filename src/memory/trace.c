@@ -73,6 +73,13 @@ cst_status cst_trace_add_tensor(cst_trace *t, const char *name, int cls, uint64_
     return CST_OK;
 }
 
+int cst_trace_away(const cst_trace *t)
+{
+    for (int i = 0; i < t->tensors; i++)
+        if (t->tensor[i].away) return 1;
+    return 0;
+}
+
 cst_status cst_trace_add_moment(cst_trace *t, const char *op, double flops)
 {
     if (!cst_array_more((void **)&t->moment, t->moments, &t->room[1], sizeof *t->moment)) return cst_fail(CST_NO_MEMORY, "trace");
@@ -136,6 +143,8 @@ cst_status cst_trace_check(const cst_trace *t)
             st = cst_fail(CST_INPUT, "trace: tensor %d (%s) has %llu bytes; multiples of %llu up to %llu are allowed", i, x->name,
                           (unsigned long long)x->bytes, (unsigned long long)t->align, (unsigned long long)t->max_slab);
         else if (x->fixed && !x->persistent) st = cst_fail(CST_INPUT, "trace: tensor %d (%s) is fixed but not persistent", i, x->name);
+        else if (x->away && (x->fixed || !x->persistent))
+            st = cst_fail(CST_INPUT, "trace: tensor %d (%s) is away, but fixed or not persistent", i, x->name);
     }
     for (int k = 0; k < t->moments && st == CST_OK; k++) {
         const cst_trace_moment *m = &t->moment[k];

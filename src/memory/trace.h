@@ -8,6 +8,9 @@
  *   the end of the iteration too. A WRITE makes older content worthless.
  *   the others begin with a WRITE and are worthless after their last use in the list.
  *   fixed tensors (always persistent) never leave the device.
+ *   away tensors (always persistent, never fixed) are on the device for their uses only and leave after each; the host may
+ *   change them between iterations, so none is there when one begins. In a trace with such tensors the others stay
+ *   between their uses: a static placement.
  */
 #ifndef CST_MEMORY_TRACE_H
 #define CST_MEMORY_TRACE_H
@@ -21,7 +24,7 @@ typedef struct cst_trace_tensor {
     char name[96];
     int cls;                 /* cst_class */
     uint64_t bytes;          /* a multiple of the trace's align, >= align */
-    int persistent, fixed;
+    int persistent, fixed, away;
 } cst_trace_tensor;
 
 typedef struct cst_trace_use {
@@ -66,6 +69,8 @@ void cst_trace_free(cst_trace *t);
 cst_status cst_trace_copy(cst_trace **out, const cst_trace *t);
 /* A tensor; *id gets its number. bytes is rounded up to align (set before the first one). */
 cst_status cst_trace_add_tensor(cst_trace *t, const char *name, int cls, uint64_t bytes, int persistent, int fixed, int *id);
+/* Has it tensors that are away? */
+int cst_trace_away(const cst_trace *t);
 /* A moment without uses; those added next belong to it. */
 cst_status cst_trace_add_moment(cst_trace *t, const char *op, double flops);
 /* A use of the last moment; a tensor used twice there becomes one use: its accesses joined (READ and WRITE make UPDATE),
@@ -76,7 +81,7 @@ double cst_trace_bytes(const cst_trace *t, int moment);
 /* Seconds a moment takes: measured, or from flops, bytes and rates. */
 double cst_trace_seconds(const cst_trace *t, int moment);
 /* INPUT naming what is wrong with a trace that came from outside: sizes, numbers out of range, a tensor that isn't
- * persistent and is read before it is written, fixed but not persistent, rates that aren't positive. */
+ * persistent and is read before it is written, fixed but not persistent, away but not persistent or fixed, rates that aren't positive. */
 cst_status cst_trace_check(const cst_trace *t);
 
 /* JSON, see docs/trace.md. save: INPUT, and no file, for a trace that load wouldn't take. load: INPUT naming the file, the

@@ -76,8 +76,8 @@ static void put_tensor(FILE *f, const cst_trace_tensor *x)
 {
     fputs("{\"name\":", f);
     put(f, cst_json_text(x->name));
-    fprintf(f, ",\"class\":\"%s\",\"bytes\":%" PRIu64 ",\"persistent\":%s,\"fixed\":%s}", classes[x->cls], x->bytes,
-            x->persistent ? "true" : "false", x->fixed ? "true" : "false");
+    fprintf(f, ",\"class\":\"%s\",\"bytes\":%" PRIu64 ",\"persistent\":%s,\"fixed\":%s%s}", classes[x->cls], x->bytes,
+            x->persistent ? "true" : "false", x->fixed ? "true" : "false", x->away ? ",\"away\":true" : "");
 }
 
 static void put_moment(FILE *f, const cst_trace *t, const cst_trace_moment *m)
@@ -191,7 +191,7 @@ static cst_status get_tensor(cst_trace *t, const json_t *j, const char *where)
 {
     char name[sizeof t->tensor->name];
     const char *word = "";
-    int cls = 0, persistent = 0, fixed = 0, id;
+    int cls = 0, persistent = 0, fixed = 0, away = 0, id;
     uint64_t bytes = 0;
     if (!json_is_object(j)) return cst_fail(CST_INPUT, "%s must be an object", where);
     CST_TRY(need(j, "name", where));
@@ -205,9 +205,13 @@ static cst_status get_tensor(cst_trace *t, const json_t *j, const char *where)
     CST_TRY(get_size(&bytes, j, "bytes", 1, MOST_BYTES, where));
     CST_TRY(cst_json_bool(&persistent, j, "persistent", where));
     CST_TRY(cst_json_bool(&fixed, j, "fixed", where));
+    CST_TRY(cst_json_bool(&away, j, "away", where));
     if (fixed && !persistent) return cst_fail(CST_INPUT, "%s: \"fixed\" is true, but \"persistent\" isn't", where);
+    if (away && (fixed || !persistent)) return cst_fail(CST_INPUT, "%s: \"away\" is true, but it is fixed or not persistent", where);
     if (bytes % t->align) return cst_fail(CST_INPUT, "%s: \"bytes\" is %" PRIu64 ", no multiple of \"align\"", where, bytes);
-    return cst_trace_add_tensor(t, name, cls, bytes, persistent, fixed, &id);
+    CST_TRY(cst_trace_add_tensor(t, name, cls, bytes, persistent, fixed, &id));
+    t->tensor[id].away = away;
+    return CST_OK;
 }
 
 /* [tensor, access, held]. last[tensor]: the latest moment that used it, + 1. */

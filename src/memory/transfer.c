@@ -128,6 +128,38 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
     return flush(m->dev->down, done);
 }
 
+cst_status cst_tensor_host_room(cst_tensor *t, void **room)
+{
+    char *p;
+    *room = NULL;
+    if (t->chunk || !t->mem->migrating || t->mem->planning || t->fixed || t->state == CST_TENSOR_DEVICE) return CST_OK;
+    CST_TRY(cst_block_host(t));
+    CST_TRY(host_copy(&p, t, 1));
+    *room = p;
+    return CST_OK;
+}
+
+cst_status cst_tensor_host_renewed(cst_tensor *t)
+{
+    cst_mem *m = t->mem;
+    cl_event before[2] = {NULL, t->downloaded}, done = NULL;
+    t->version++;
+    if (t->state == CST_TENSOR_HOST) return CST_OK;
+    CST_TRY(compute_now(m, &before[0]));
+    cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                           clEnqueueWriteBuffer(m->dev->up, m->buffer[t->slab], CL_FALSE, t->offset, t->bytes, cst_block_host_address(t),
+                                                before[1] ? 2 : 1, before, &done));
+    clReleaseEvent(before[0]);
+    CST_TRY(cst_cl(err, "clEnqueueWriteBuffer"));
+    m->stats.h2d_bytes += t->bytes;
+    cst_fence_add(m, CST_ON_HOST, CST_UP, t->host_slab, t->host_offset, t->bytes, done);
+    keep_event(&t->uploaded, done);
+    cl_event flushed = done;
+    cst_status st = flush(m->dev->up, &flushed);
+    if (flushed) clReleaseEvent(flushed);
+    return st;
+}
+
 cst_status cst_mem_wait(cl_event *done)
 {
     uint64_t end;

@@ -19,7 +19,7 @@ cst_status cst_activation_forward(cst_mem *m, cst_activation kind, cst_tensor *y
     static const char op[] = "activation_forward";
     cst_launch l;
     int64_t n = x->dim[0], d = x->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "activation"), items = (size_t)n * group;
     CST_TRY(check_kind(op, kind));
     CST_TRY(cst_expect(op, x, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, bias, CST_F32, 1, d, 0));
@@ -44,7 +44,7 @@ cst_status cst_activation_backward(cst_mem *m, cst_activation kind, cst_tensor *
     static const char op[] = "activation_backward";
     cst_launch l;
     int64_t n = dy->dim[0], d = dy->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "activation"), items = (size_t)n * group;
     CST_TRY(check_kind(op, kind));
     CST_TRY(cst_expect(op, dy, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, saved, CST_F32, 2, n, d));

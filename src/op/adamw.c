@@ -2,7 +2,9 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
+#include "base/clock.h"
 #include "memory/launch.h"
 
 /* What one step multiplies by: computed in double, rounded once, the same for the kernel and the host. */
@@ -29,8 +31,8 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at,
     cst_launch l;
     factors f = s ? get_factors(s) : (factors){0};
     const cst_device *dev = cst_mem_device(m);
-    size_t n = (size_t)cst_tensor_count(m1), vec = (size_t)dev->vec;
-    size_t group = cst_flat_group(dev);
+    size_t n = (size_t)cst_tensor_count(m1), vec = (size_t)cst_device_shape(dev, "adamw").vec;
+    size_t group = cst_flat_group(dev, "adamw");
     size_t items = s ? cst_round_up(cst_round_up(n, vec) / vec, group) : 0;
     CST_TRY(cst_expect("adamw", w, CST_F32, w->rank, 0, 0));
     CST_TRY(cst_expect("adamw", g, CST_F32, w->rank, w->dim[0], w->dim[1]));
@@ -101,7 +103,7 @@ static update_fn *choose(void)
     return update_any;
 }
 
-void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, float coefficient,
+void cst_adamw_host(float *w, const float *g, float *m1, float *m2, float *copy, size_t n, float coefficient,
                     const cst_adamw_step *s)
 {
     const size_t block = 32768; /* enough that handing it out costs nothing */
@@ -109,7 +111,26 @@ void cst_adamw_host(float *w, const float *g, float *m1, float *m2, size_t n, fl
     update_fn *run = choose();
 #pragma omp parallel for schedule(static)
     for (size_t b = 0; b < (n + block - 1) / block; b++) {
-        size_t i = b * block;
-        run(w + i, g + i, m1 + i, m2 + i, n - i < block ? n - i : block, coefficient, &f);
+        size_t i = b * block, count = n - i < block ? n - i : block;
+        run(w + i, g + i, m1 + i, m2 + i, count, coefficient, &f);
+        if (copy) memcpy(copy + i, w + i, count * sizeof *w);
     }
+}
+
+double cst_adamw_host_rate(cst_mem *m)
+{
+    enum { N = 1 << 24, ARRAYS = 5 }; /* more than caches hold */
+    const cst_adamw_step s = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .bias1 = 1, .bias2 = 1};
+    void *x[ARRAYS] = {NULL};
+    double best = 0;
+    int have = 1;
+    for (int k = 0; k < ARRAYS && have; k++) have = cst_host_alloc(&x[k], m, N * sizeof(float)) == CST_OK;
+    for (int i = 0; i < 3 && have; i++) {
+        double from = cst_now();
+        cst_adamw_host(x[0], x[1], x[2], x[3], x[4], N, 1, &s);
+        double rate = N / (cst_now() - from);
+        if (rate > best) best = rate;
+    }
+    for (int k = 0; k < ARRAYS; k++) cst_host_free(m, x[k]);
+    return best;
 }

@@ -14,7 +14,7 @@
 typedef struct shape {
     int64_t batch, seq, heads, hd;
     int tx, ty, own;        /* work-items across and down, rows of a group: see cl/attention.cl */
-    char options[64];
+    char options[96];
     size_t global[3], group[3];
 } shape;
 
@@ -34,6 +34,14 @@ static void groups_set(shape *s)
     s->global[2] = (size_t)s->batch;
 }
 
+static void build_options(shape *s, const cst_device *dev, int group)
+{
+    char groups[32] = "";
+    if (s->tx > 1) snprintf(groups, sizeof groups, " -DTILE=%d -DSUB_GROUP=%d", s->own, (int)dev->info.sub_group);
+    snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s%s", (int)s->hd, s->tx, s->ty, groups,
+             group > 1 && dev->info.quirks & CST_QUIRK_SLOW_GROUPS ? " -cl-opt-disable" : "");
+}
+
 static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cst_tensor *q, int64_t batch, int64_t seq,
                             int64_t heads)
 {
@@ -50,12 +58,12 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
         return cst_fail(CST_UNSUPPORTED, "%s: head size %" PRId64 "; up to %d is what this operator takes", op, s->hd,
                         MAX_HD);
     s->own = rows_owned(dev, batch, seq, heads);
-    if (dev->group > 1) {
-        int tx = s->hd <= 64 ? 8 : 16, ty = 16; /* so that an item's results stay in its registers */
-        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = 64;
+    int group = cst_device_shape(dev, "attention").group;
+    if (group > 1) { /* so that an item's results stay in its registers, and what it loads: single floats take more */
+        int few = dev->registers < 255, tx = s->hd <= (few && s->hd % 4 ? 32 : 64) ? 8 : 16, ty = 16;
+        if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = few ? 32 : 64;
     }
-    snprintf(s->options, sizeof s->options, "-DHD=%d -DTX=%d -DTY=%d%s", (int)s->hd, s->tx, s->ty,
-             dev->group > 1 && dev->info.quirks & CST_QUIRK_SLOW_GROUPS ? " -cl-opt-disable" : "");
+    build_options(s, dev, group);
     s->group[0] = (size_t)(s->tx * s->ty);
     s->group[1] = s->group[2] = 1;
     groups_set(s);
@@ -99,7 +107,7 @@ cst_status cst_attention_forward(cst_mem *m, cst_tensor *o, cst_tensor *lse, con
 static cst_status delta_get(cst_mem *m, const shape *s, cst_tensor *delta, const cst_tensor *d_o, const cst_tensor *o)
 {
     cst_launch l;
-    size_t n = (size_t)cst_tensor_count(delta), group = (size_t)cst_mem_device(m)->group;
+    size_t n = (size_t)cst_tensor_count(delta), group = cst_group(m, "attention");
     cst_launch_begin(&l, m, "attention", "attention_delta", s->options);
     cst_launch_write(&l, "delta", delta, 0);
     cst_launch_read(&l, "d_o", d_o, 0);

@@ -16,7 +16,7 @@
  */
 
 /* o: [B*T, H*hd], overwritten. lse: [B*T, H], overwritten; the backward pass wants it. q, k, v: [B*T, H*hd].
- * 2 B H T (T+1) hd FLOPs; reads q once, k and v about T/128 times half (T/64 on a GPU; from caches), writes o. No
+ * 2 B H T (T+1) hd FLOPs; reads q once, k and v about T/128 times half (T/64 on a GPU, T/32 on Intel's; from caches), writes o. No
  * scratch. */
 cst_status cst_attention_forward(cst_mem *m, cst_tensor *o, cst_tensor *lse, const cst_tensor *q, const cst_tensor *k,
                                  const cst_tensor *v, int64_t batch, int64_t seq, int64_t heads);

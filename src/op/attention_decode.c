@@ -14,7 +14,7 @@ cst_status cst_attention_decode(cst_mem *m, cst_tensor *o, const cst_tensor *q, 
     static const char op[] = "attention_decode";
     cst_launch l;
     char options[32];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)heads * group;
+    size_t group = cst_group(m, "attention_decode"), items = (size_t)heads * group;
     CST_TRY(cst_expect(op, q, CST_F32, 2, 1, 0));
     int64_t dim = q->dim[1];
     CST_TRY(cst_expect(op, o, CST_F32, 2, 1, dim));
@@ -44,7 +44,7 @@ cst_status cst_attention_append(cst_mem *m, cst_tensor *cache, const cst_tensor 
     static const char op[] = "attention_append";
     cst_launch l;
     const cst_device *dev = cst_mem_device(m);
-    size_t n = (size_t)cst_tensor_count(x), group = cst_flat_group(dev), vec = (size_t)dev->vec;
+    size_t n = (size_t)cst_tensor_count(x), group = cst_flat_group(dev, "attention_decode"), vec = (size_t)cst_device_shape(dev, "attention_decode").vec;
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     CST_TRY(cst_expect(op, x, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, cache, CST_F32, 2, 0, x->dim[1]));

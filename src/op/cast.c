@@ -10,9 +10,9 @@ cst_status cst_cast(cst_mem *m, cst_tensor *dst, const cst_tensor *src)
     cst_launch l;
     char options[32];
     const cst_device *dev = cst_mem_device(m);
-    size_t n = (size_t)cst_tensor_count(src), vec = (size_t)dev->vec;
+    size_t n = (size_t)cst_tensor_count(src), vec = (size_t)cst_device_shape(dev, "cast").vec;
     /* one size for all tensors (quirk kernel-per-group-size) */
-    size_t group = cst_flat_group(dev);
+    size_t group = cst_flat_group(dev, "cast");
     size_t items = cst_round_up(cst_round_up(n, vec) / vec, group);
     /* cl/cast.cl counts f32, f16, bf16 from 0, as cst_type does */
     if (src->type > CST_BF16 || dst->type > CST_BF16)

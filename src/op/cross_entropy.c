@@ -16,18 +16,20 @@ int64_t cst_lm_loss_chunk(int64_t n, int64_t vocab)
     return rows < most ? rows : most;
 }
 
-/* Loss of `rows` rows from row0 on, whose logits lie in x; grad: their gradient takes their place. */
-static cst_status run_rows(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x, int64_t row0, int64_t rows, int grad)
+cst_status cst_cross_entropy(cst_mem *m, cst_tensor *x, const cst_tensor *targets, cst_tensor *loss, int64_t row0, int64_t rows, float scale,
+                             int grad)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)rows * group;
+    size_t group = cst_group(m, "cross_entropy"), items = (size_t)rows * group;
+    CST_TRY(cst_expect("cross_entropy", x, CST_F32, 2, 0, 0));
+    if (rows < 0 || rows > x->dim[0]) return cst_fail(CST_USAGE, "cross_entropy: %" PRId64 " rows of %s, which has %" PRId64, rows, x->name, x->dim[0]);
     cst_launch_begin(&l, m, "cross_entropy", "cross_entropy", NULL);
     cst_launch_update(&l, "logits", x, 0);
-    cst_launch_read(&l, "targets", a->targets, row0);
-    cst_launch_update(&l, "loss", a->loss, row0);
+    cst_launch_read(&l, "targets", targets, row0);
+    cst_launch_update(&l, "loss", loss, row0);
     cst_launch_int(&l, "n", rows);
-    cst_launch_int(&l, "vocab", a->table->dim[0]);
-    cst_launch_float(&l, "scale", a->scale);
+    cst_launch_int(&l, "vocab", x->dim[1]);
+    cst_launch_float(&l, "scale", scale);
     cst_launch_int(&l, "grad", grad);
     return cst_launch_run(&l, 1, &items, &group);
 }
@@ -39,7 +41,7 @@ static cst_status run_chunk(cst_mem *m, const cst_lm_loss_args *a, cst_tensor *x
         m,
         &(cst_gemm_args){
             .m = rows, .n = vocab, .k = width, .trans_b = 1, .a = a->h, .a_at = row0 * width, .b = a->table, .c = x}));
-    CST_TRY(run_rows(m, a, x, row0, rows, a->dh || a->dtable));
+    CST_TRY(cst_cross_entropy(m, x, a->targets, a->loss, row0, rows, a->scale, a->dh || a->dtable));
     if (a->dh)
         CST_TRY(cst_gemm(m, &(cst_gemm_args){.m = rows, .n = width, .k = vocab, .a = x, .b = a->table, .c = a->dh,
                                              .c_at = row0 * width}));
@@ -99,7 +101,7 @@ cst_status cst_logits(cst_mem *m, cst_tensor *logits, const cst_tensor *h, int64
 cst_status cst_loss_sum(cst_mem *m, cst_tensor *out, int64_t slot, const cst_tensor *loss, float scale)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group;
+    size_t group = cst_group(m, "cross_entropy");
     CST_TRY(cst_expect("loss_sum", out, CST_F32, 1, 0, 0));
     CST_TRY(cst_expect("loss_sum", loss, CST_F32, 1, 0, 0));
     if (slot < 0 || slot >= out->dim[0])

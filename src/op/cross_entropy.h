@@ -29,6 +29,12 @@ typedef struct cst_lm_loss_args {
  * and the scratch don't fit, and then none of them has changed. */
 cst_status cst_lm_loss(cst_mem *m, const cst_lm_loss_args *a);
 
+/* What cst_lm_loss does between its products: loss[row0 + i] of logits x[i] for i in [0, rows), and with grad their gradient
+ * in x's place. x: [at least rows,V], updated; targets: [N] i32, loss: [N], this part of it updated. 4 rows V bytes, three
+ * times with grad. */
+cst_status cst_cross_entropy(cst_mem *m, cst_tensor *x, const cst_tensor *targets, cst_tensor *loss, int64_t row0, int64_t rows, float scale,
+                             int grad);
+
 /* Rows of logits that cst_lm_loss holds at once for n tokens and a vocabulary of this size: about 64 MiB of
  * them, a multiple of 64, at least 64, at most n rounded up. Follows these two numbers only, so that the order
  * of summation in dtable does too. */

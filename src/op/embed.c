@@ -33,7 +33,7 @@ static void position_arguments(cst_launch *l, int64_t seq, int64_t offset)
 /* One group for each of `rows`. */
 static cst_status run_rows(cst_launch *l, int64_t rows)
 {
-    size_t group = (size_t)cst_mem_device(l->m)->group, items = (size_t)rows * group;
+    size_t group = cst_group(l->m, "embed"), items = (size_t)rows * group;
     return cst_launch_run(l, 1, &items, &group);
 }
 

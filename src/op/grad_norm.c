@@ -18,7 +18,7 @@ cst_status cst_grad_norm_partial(cst_mem *m, cst_tensor *partial, int64_t at, co
 {
     cst_launch l;
     int64_t n = cst_tensor_count(grad), blocks = cst_grad_norm_blocks(n);
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)blocks * group;
+    size_t group = cst_group(m, "grad_norm"), items = (size_t)blocks * group;
     CST_TRY(cst_expect("grad_norm", grad, CST_F32, grad->rank, 0, 0));
     CST_TRY(cst_expect("grad_norm", partial, CST_F32, 1, 0, 0));
     if (at < 0 || at > partial->dim[0] || blocks > partial->dim[0] - at)
@@ -35,7 +35,7 @@ cst_status cst_grad_norm_partial(cst_mem *m, cst_tensor *partial, int64_t at, co
 cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, const cst_tensor *partial, int64_t count, float clip)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group;
+    size_t group = cst_group(m, "grad_norm");
     CST_TRY(cst_expect("grad_norm", result, CST_F32, 1, 4, 0));
     CST_TRY(cst_expect("grad_norm", partial, CST_F32, 1, 0, 0));
     if (count < 1 || count > partial->dim[0])

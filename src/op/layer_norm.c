@@ -17,7 +17,7 @@ cst_status cst_layer_norm_forward(cst_mem *m, cst_tensor *y, cst_tensor *stats, 
     static const char op[] = "layer_norm_forward";
     cst_launch l;
     int64_t n = x->dim[0], d = x->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "layer_norm"), items = (size_t)n * group;
     CST_TRY(cst_expect(op, x, CST_F32, 2, 0, 0));
     CST_TRY(expect_row_params(op, n, d, stats, gamma, beta));
     CST_TRY(cst_expect(op, y, CST_F32, 2, n, d));
@@ -42,7 +42,7 @@ cst_status cst_layer_norm_residual_forward(cst_mem *m, cst_tensor *y, cst_tensor
     static const char op[] = "layer_norm_residual_forward";
     cst_launch l;
     int64_t n = x->dim[0], d = x->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "layer_norm"), items = (size_t)n * group;
     CST_TRY(cst_expect(op, x, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, bias, CST_F32, 1, d, 0));
     CST_TRY(cst_expect(op, r, CST_F32, 2, n, d));
@@ -81,7 +81,7 @@ static cst_status backward_rows(cst_mem *m, cst_tensor *dx, cst_tensor *dgamma_p
                                 const cst_tensor *gamma, const cst_tensor *add)
 {
     cst_launch l;
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)dgamma_part->dim[0] * group;
+    size_t group = cst_group(m, "layer_norm"), items = (size_t)dgamma_part->dim[0] * group;
     cst_launch_begin(&l, m, "layer_norm", "layer_norm_backward", NULL);
     cst_launch_read(&l, "dy", dy, 0);
     cst_launch_read(&l, "x", x, 0);

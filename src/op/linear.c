@@ -51,7 +51,7 @@ static cst_status column_sum(cst_mem *m, cst_tensor *out, const cst_tensor *x, i
 {
     cst_launch l;
     int64_t n = x->dim[0], d = x->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, blocks = (size_t)((n + block - 1) / block), width;
+    size_t group = cst_group(m, "linear"), blocks = (size_t)((n + block - 1) / block), width;
     if (group > 1) width = group < 32 ? group : 32;
     else width = blocks > 1 ? 4096 : 256; /* long rows that leave room in the first cache; else many strips */
     size_t global[2] = {cst_round_up((size_t)d, width) / width * group, blocks}, local[2] = {group, 1};

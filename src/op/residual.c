@@ -27,7 +27,7 @@ cst_status cst_residual_forward(cst_mem *m, cst_tensor *s, const cst_tensor *x, 
     static const char op[] = "residual_forward";
     cst_launch l;
     int64_t n = x->dim[0], d = x->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "residual"), items = (size_t)n * group;
     CST_TRY(cst_expect(op, x, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, bias, CST_F32, 1, d, 0));
     CST_TRY(cst_expect(op, r, CST_F32, 2, n, d));
@@ -50,7 +50,7 @@ cst_status cst_residual_backward(cst_mem *m, cst_tensor *dx, const cst_tensor *d
     static const char op[] = "residual_backward";
     cst_launch l;
     int64_t n = ds->dim[0], d = ds->dim[1];
-    size_t group = (size_t)cst_mem_device(m)->group, items = (size_t)n * group;
+    size_t group = cst_group(m, "residual"), items = (size_t)n * group;
     CST_TRY(cst_expect(op, ds, CST_F32, 2, 0, 0));
     CST_TRY(cst_expect(op, dx, CST_F32, 2, n, d));
     CST_TRY(cst_dropout_check(op, drop));

@@ -27,6 +27,9 @@ struct cst_optim {
     cst_adamw_step step;          /* the last one, but for weight_decay */
     cst_host_optim *host;         /* the rest's state, or NULL */
     unsigned char *on_host;       /* [params] */
+    unsigned char *host_behind;   /* [params] with host_layers: 1: its update is still to come, 2: sending it */
+    float result[4];              /* the norm as it came down for that */
+    cl_event result_read;
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
     int64_t partials;
     int64_t *partial_at;          /* [params] each one's first */
@@ -36,6 +39,11 @@ struct cst_optim {
 cst_tensor *cst_optim_norm(const cst_optim *o)
 {
     return o->norm;
+}
+
+int cst_optim_on_host(const cst_optim *o, int param)
+{
+    return o->on_host[param];
 }
 
 static cst_status make_moments(cst_optim *o)
@@ -64,8 +72,13 @@ static cst_status choose_sides(cst_optim *o)
 {
     const cst_model *M = o->model;
     double all = 0, before = 0;
+    int64_t first = M->config.num_hidden_layers - o->opt.host_layers;
     o->on_host = calloc((size_t)M->params + 1, 1);
-    if (!o->on_host) return cst_fail(CST_NO_MEMORY, "optimizer");
+    o->host_behind = calloc((size_t)M->params + 1, 1);
+    if (!o->on_host || !o->host_behind) return cst_fail(CST_NO_MEMORY, "optimizer");
+    for (int i = 0; i < M->params && o->opt.host_layers; i++)
+        o->on_host[i] = M->g[i] && M->param[i].rank == 2 && M->param[i].layer >= first && M->param[i].layer >= 0;
+    if (o->opt.host_layers) return CST_OK;
     for (int i = 0; i < M->params; i++)
         if (M->g[i]) all += (double)M->param[i].count;
     for (int i = 0; i < M->params; i++) {
@@ -111,7 +124,9 @@ void cst_optim_free(cst_optim *o)
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) cst_tensor_free(o->list[i].m[k]);
     free(o->list);
+    cst_mem_wait(&o->result_read);
     free(o->on_host);
+    free(o->host_behind);
     free(o->partial_at);
     free(o->summed);
     cst_host_optim_free(o->host);
@@ -122,16 +137,24 @@ void cst_optim_free(cst_optim *o)
 
 static void set_behind(cst_optim *o, int behind)
 {
+    int n = o->pieces;
     for (int i = 0; i < o->pieces; i++) o->list[i].behind = behind;
-    o->model->behind = behind ? o->pieces : 0;
+    for (int i = 0; i < o->model->params && o->opt.host_layers; i++) {
+        o->host_behind[i] = behind && o->on_host[i];
+        n += o->on_host[i];
+    }
+    o->model->behind = behind ? n : 0;
 }
 
 cst_status cst_optim_start(cst_optim *o)
 {
     cst_model *M = o->model;
-    if (o->opt.host_share > 0) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host));
+    cst_host_optim_free(o->host);
+    o->host = NULL;
+    if (o->opt.host_share > 0 || o->opt.host_layers) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host, o->opt.host_layers > 0));
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) CST_TRY(cst_fill(M->mem, o->list[i].m[k], 0));
+    memset(o->summed, 0, (size_t)M->params);
     set_behind(o, 0);
     return CST_OK;
 }
@@ -173,6 +196,7 @@ static cst_status sum_squares(cst_optim *o, int param)
     cst_model *M = o->model;
     if (!M->g[param] || o->summed[param]) return CST_OK;
     CST_TRY(cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]));
+    if (o->host && o->opt.host_layers && o->on_host[param]) CST_TRY(cst_host_optim_fetch(o->host, param));
     o->summed[param] = 1;
     return CST_OK;
 }
@@ -189,7 +213,6 @@ static cst_status compute_norm(cst_optim *o)
 {
     cst_model *M = o->model;
     for (int i = 0; i < M->params; i++) CST_TRY(sum_squares(o, i));
-    memset(o->summed, 0, (size_t)M->params);
     return cst_grad_norm_finish(M->mem, o->norm, o->partial, o->partials, (float)o->opt.clip);
 }
 
@@ -204,11 +227,34 @@ static cst_status update(cst_optim *o, piece *x)
     return CST_OK;
 }
 
+/* A parameter whose state is on the host. */
+static cst_status update_apart(cst_optim *o, int param)
+{
+    cst_model *M = o->model;
+    cst_adamw_step s = o->step;
+    int updated = 1;
+    cst_status st = CST_OK;
+    if (!o->host_behind[param]) return CST_OK;
+    CST_TRY(cst_mem_wait(&o->result_read));
+    s.weight_decay = M->param[param].decay ? o->opt.weight_decay : 0;
+    int whole = o->host_behind[param] == 1 && o->result[2] != 0;
+    if (o->host) st = cst_host_optim_update(o->host, param, o->result[1], whole ? &s : NULL, &updated);
+    if (updated) o->host_behind[param] = 2;
+    CST_TRY(st);
+    o->host_behind[param] = 0;
+    M->behind--;
+    return CST_OK;
+}
+
 cst_status cst_optim_before(void *optim, int layer)
 {
     cst_optim *o = optim;
+    const cst_param *p = o->model->param;
+    if (layer < 0) memset(o->summed, 0, (size_t)o->model->params); /* of a step that was begun anew */
     for (int i = 0; i < o->pieces; i++)
-        if (o->model->param[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
+        if (p[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
+    for (int i = 0; i < o->model->params && o->opt.host_layers; i++)
+        if (p[i].layer <= layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 
@@ -216,15 +262,18 @@ cst_status cst_optim_settle(cst_optim *o)
 {
     for (int i = 0; i < o->pieces; i++)
         if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
+    for (int i = 0; i < o->model->params && o->opt.host_layers; i++) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 
 static cst_status update_on_host(cst_optim *o)
 {
-    float result[4] = {0, 0, 0, 0};
     if (!o->host) return CST_OK;
-    CST_TRY(cst_tensor_read(o->norm, 0, result, sizeof result));
-    return result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, result[1], &o->step, o->opt.weight_decay);
+    CST_TRY(cst_mem_wait(&o->result_read));
+    CST_TRY(cst_tensor_read_async(o->norm, 0, o->result, sizeof o->result, &o->result_read));
+    if (o->opt.host_layers) return CST_OK;
+    CST_TRY(cst_mem_wait(&o->result_read));
+    return o->result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, o->result[1], &o->step, o->opt.weight_decay);
 }
 
 cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
@@ -234,5 +283,7 @@ cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
                                .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
     CST_TRY(update_on_host(o));
     set_behind(o, 1);
-    return cst_mem_step_end(o->model->mem);
+    CST_TRY(cst_mem_step_end(o->model->mem));
+    memset(o->summed, 0, (size_t)o->model->params);
+    return CST_OK;
 }

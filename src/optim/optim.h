@@ -11,16 +11,23 @@
  * brought up to date just before the parameter's first use in the next step (cst_optim_before), so that moments which
  * don't fit the device travel while a forward pass is computed. Until then M->behind counts what is still to come, and
  * whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
+ *
+ * With host_layers state on the host is updated at its next use too: gradients come down in backward, and in forward, two layers
+ * ahead of the one that is being enqueued, the calling thread updates weights while the device computes what was enqueued
+ * before, so the first such layer waits for the norm of the step before. With host_share it is done in cst_optim_step.
  */
 #ifndef CST_OPTIM_OPTIM_H
 #define CST_OPTIM_OPTIM_H
 
 #include "model/model.h"
 
+#define CST_OPTIM_AHEAD 2 /* layers, see above */
+
 typedef struct cst_optim_options {
     double beta1, beta2, eps, weight_decay; /* decay only where cst_param.decay says so */
     double clip;                            /* largest global gradient norm; 0: no clipping */
     double host_share;                      /* part of the parameters, by elements and from the first on, whose state is on the host */
+    int host_layers;                        /* instead: matrices of so many layers, the last ones; for tensors that migrate */
 } cst_optim_options;
 
 typedef struct cst_optim cst_optim;
@@ -49,6 +56,8 @@ cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);
  * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. Both settle first. */
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count);
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count);
+/* Whether parameter `param` has its state on the host. */
+int cst_optim_on_host(const cst_optim *o, int param);
 /* [4] f32 on the device: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
 cst_tensor *cst_optim_norm(const cst_optim *o);
 

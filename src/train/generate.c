@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "device/program.h"
+#include "selftest/selftest.h"
 
 #define MIB 1048576.0
 
@@ -83,6 +84,8 @@ cst_status cst_generator_open(cst_generator **out, const cst_generate_options *o
     g->tokens = o->tokens < positions - o->prompt ? o->tokens : positions - o->prompt;
     g->room = o->prompt + g->tokens - 1;
     CST_GO(cst_device_open(&g->dev, o->device, 0), fail);
+    CST_GO(cst_self_test(g->dev, &(cst_self_test_use){.columns = o->config.hidden_size, .heads = o->config.num_attention_heads,
+                                                      .activation = o->config.activation_function, .generate = !o->no_cache, .device_mem = o->device_mem}), fail);
     CST_GO(cst_gemm_set_mode(g->dev, o->gemm), fail);
     CST_GO(cst_mem_create(&g->mem, g->dev, o->device_mem), fail);
     CST_GO(place(g), fail);

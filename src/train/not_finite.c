@@ -44,6 +44,7 @@ static cst_status name_first(const cst_session *s, cst_tensor *const *t, const c
 /* Gradients are gone by now, since the next step has begun: the step's are made again. */
 static cst_status same_gradients(cst_session *s, const cst_train_options *o, int64_t step, int32_t *ids)
 {
+    s->keeps_gradients = 1;
     CST_TRY(cst_session_begin(s));
     for (int64_t a = 0; a < s->o.accum; a++) {
         int rows;

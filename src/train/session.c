@@ -6,12 +6,19 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "op/adamw.h"
 #include "op/cross_entropy.h"
 #include "device/program.h"
 #include "gemm/packed.h"
+#include "memory/recompute.h"
 #include "op/fill.h"
+#include "selftest/selftest.h"
 
 #define MIB 1048576.0
+#define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
+#define HOST_SHARE 0.6    /* of its rate alone that the host keeps while transfers use its memory in both directions */
+#define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
+#define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
 {
@@ -38,9 +45,15 @@ static void take_down(cst_session *s)
     s->model = NULL;
 }
 
+/* Is it a static placement with parameters that come and go? */
+static int moves_statically(const cst_session *s, cst_placement p)
+{
+    return p == CST_PLACEMENT_STATIC && s->o.away_params > 0;
+}
+
 static int wants_packed(const cst_session *s, cst_placement placement)
 {
-    if (s->dev->group != 1 || s->o.gemm == CST_GEMM_MODE_CLBLAST || s->o.pack == CST_PACK_NEVER) return 0;
+    if (s->dev->group != 1 || moves_statically(s, placement) || s->o.gemm == CST_GEMM_MODE_CLBLAST || s->o.pack == CST_PACK_NEVER) return 0;
     return s->o.pack == CST_PACK_ALWAYS || (s->o.accum >= 4 && placement == CST_PLACEMENT_RESIDENT);
 }
 
@@ -52,13 +65,39 @@ static cst_status keep_packed(cst_model *M)
     return CST_OK;
 }
 
+/* Is this one of the first parameters that have so large a share, by elements, of all that are trained? As cst_optim_options.
+ * host_share has it. */
+static int among_first(const cst_model *M, int param, double share)
+{
+    double all = 0, before = 0;
+    for (int i = 0; i < M->params; i++) {
+        if (!M->g || !M->g[i]) continue;
+        all += (double)M->param[i].count;
+        if (i < param) before += (double)M->param[i].count;
+    }
+    return M->g && M->g[param] && before < share * all;
+}
+
+/* With placement STATIC: parameters that come for their uses only. What the optimizer on the host reads when a step's operators
+ * are done must be left where it is. */
+static void keep_away(cst_session *s)
+{
+    cst_model *M = s->model;
+    for (int i = 0; i < M->params; i++) {
+        if (among_first(M, i, s->o.away_params)) cst_tensor_keep_away(M->w[i]);
+        if (among_first(M, i, 1 - s->o.device_optim)) cst_tensor_fix(M->g[i]);
+    }
+}
+
 static cst_status set_up(cst_session *s, cst_placement placement)
 {
     const cst_session_options *o = &s->o;
     int64_t n = o->batch * o->seq, one = 1;
     cst_optim_options optim = o->optim;
     optim.host_share = placement == CST_PLACEMENT_STATIC ? 1 - o->device_optim : 0;
+    optim.host_layers = s->host_layers;
     CST_TRY(cst_model_create(&s->model, s->mem, &o->config, !o->forward_only, o->frozen));
+    if (moves_statically(s, placement)) keep_away(s);
     if (s->packed) CST_TRY(keep_packed(s->model));
     if (o->with_optim) CST_TRY(cst_optim_create(&s->optim, s->model, &optim));
     /* The host is at most two steps ahead, as a step's loss is read when the next one has been enqueued. */
@@ -117,11 +156,16 @@ static cst_status explain(cst_session *s, uint64_t need)
                     cst_placement_name(s->o.placement), hint, s->o.forward_only ? "length" : "seq");
 }
 
-/* All on the device, or its static part: exactly what the step needs. *fits 0: more than the budget. */
-static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
+static cst_placement fixed_placement(const cst_session *s)
+{
+    return s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+}
+
+/* All on the device, or its static part: what the step needs. *fits 0: more than the budget. */
+static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
 {
     cst_mem_stats stats;
-    int layers = layers_of(s, s->o.recompute), micros = s->o.accum < 2 ? s->o.accum : 2;
+    int layers = layers_of(s, s->o.recompute), moves = moves_statically(s, p), micros = s->o.accum < 2 || moves ? s->o.accum : 2;
     s->packed = wants_packed(s, p);
     CST_TRY(dry_run(s, p, layers, micros));
     cst_mem_get_stats(s->mem, &stats);
@@ -130,72 +174,152 @@ static cst_status place_fixed(cst_session *s, cst_placement p, int *fits)
         s->packed = 0;
         CST_TRY(dry_run(s, p, layers, micros));
     }
+    if (moves) {
+        cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+        CST_TRY(cst_mem_plan_least(&s->planned, s->mem));
+    }
     *fits = s->planned <= stats.budget;
-    if (!*fits) return CST_OK;
-    s->placement = p;
-    cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(p), s->packed ? ", weights packed" : "",
-            s->planned / MIB, stats.budget / MIB);
-    return cst_mem_plan_commit(s->mem);
-}
-
-/* Predicted seconds of a step with so many layers computed again; infinite when that doesn't fit. */
-static cst_status predict(cst_session *s, int layers, double *seconds)
-{
-    cst_plan *plan;
-    take_down(s);
-    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, layers, s->o.accum));
-    cst_status st = cst_mem_plan_try(&plan, s->mem);
-    *seconds = st == CST_OK ? plan->seconds : INFINITY;
-    if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
-    cst_plan_free(plan);
+    if (*fits) s->placement = p;
     return CST_OK;
 }
 
-/* Tensors migrate. How many layers are computed again is a question of predicted time, asked in halves. */
-static cst_status place_migrating(cst_session *s)
+/* --- what migrates: how much is computed again, and what the host updates, is a question of predicted time --------- */
+
+/* When the first operator begins that uses a tensor of this name, if nothing waits; 0: none does. */
+static double first_use(const cst_trace *t, const char *name)
 {
-    int all = layers_of(s, CST_RECOMPUTE_LAYER), best = layers_of(s, s->o.recompute);
+    double now = 0;
+    int x = 0;
+    while (x < t->tensors && strcmp(t->tensor[x].name, name)) x++;
+    for (int k = 0; k < t->moments; now += cst_trace_seconds(t, k++))
+        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++)
+            if (t->use[u].tensor == x) return now;
+    return 0;
+}
+
+uint64_t cst_session_host_updates(const cst_session *s)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; s->optim && i < s->model->params; i++)
+        if (cst_optim_on_host(s->optim, i)) bytes += s->model->w[i]->bytes;
+    return bytes;
+}
+
+/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. The
+ * host begins when the norm is known, which is when the iteration begins; a layer is enqueued when the one that is
+ * CST_OPTIM_AHEAD further on is updated. */
+static double host_is_late(const cst_session *s)
+{
+    const cst_trace *t = cst_mem_trace(s->mem);
+    const cst_model *M = s->model;
+    double now = NORM_ARRIVES, late = 0, needed = 0;
+    for (int i = 0, layer = -1; i < M->params; i++) {
+        if (!cst_optim_on_host(s->optim, i)) continue;
+        now += (double)M->param[i].count / s->host_rate;
+        int before = M->param[i].layer - CST_OPTIM_AHEAD;
+        if (M->param[i].layer != layer && before >= 0)
+            needed = first_use(t, M->w[cst_param_id(&M->config, CST_ROLE_K_WEIGHT, before)]->name);
+        layer = M->param[i].layer;
+        if (now - needed > late) late = now - needed;
+    }
+    return late;
+}
+
+/* cst_mem_judge: gradients come down to the host, which updates and may be late, and must have room for it. */
+static double with_host(void *user, const cst_plan *plan)
+{
+    const cst_session *s = user;
+    const cst_rates *r = &cst_mem_trace(s->mem)->rates;
+    uint64_t bytes = cst_session_host_updates(s), host = plan->host_bytes + 4 * bytes, left = cst_host_available();
+    if (!bytes || s->host_rate <= 0) return plan->seconds;
+    if ((s->o.host_mem && host > s->o.host_mem) || (left && host + HOST_MARGIN > left)) return INFINITY;
+    return fmax(plan->seconds + host_is_late(s), (double)(plan->down_bytes + bytes) / (r->down * r->both));
+}
+
+/* cst_mem_record, for a number of layers that are computed again where that is to be chosen. */
+static cst_status record(void *user, int layers)
+{
+    cst_session *s = user;
+    take_down(s);
+    return dry_run(s, CST_PLACEMENT_RESIDENT, s->o.recompute == CST_RECOMPUTE_AUTO ? layers : layers_of(s, s->o.recompute), s->o.accum);
+}
+
+/* The same, for a number of layers that the host updates. */
+static cst_status record_host(void *user, int layers)
+{
+    cst_session *s = user;
+    s->host_layers = layers;
+    return record(s, s->recompute);
+}
+
+/* May the host update at all? Placement never changes numbers; and a device that computes in host memory has no use for it. Of one
+ * that isn't there nothing is known. */
+static int host_may(const cst_session *s)
+{
+    return s->o.with_optim && s->o.host_layers == 0 && s->dev->context && s->dev->info.exact_divide && !s->dev->is_cpu && !s->dev->info.unified;
+}
+
+/* Tensors migrate: s->recompute and s->host_layers are chosen. */
+static cst_status decide_migrating(cst_session *s)
+{
+    int all = layers_of(s, CST_RECOMPUTE_LAYER), groups = s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only ? all : 0;
+    int again, host = 0;
+    double least, with;
     s->packed = 0;
-    cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
-    if (s->o.recompute == CST_RECOMPUTE_AUTO && !s->o.forward_only) {
-        double least = INFINITY, seconds;
-        for (int i = 0; i <= 4; i++) {
-            CST_TRY(predict(s, all * i / 4, &seconds));
-            if (seconds < least) best = all * i / 4, least = seconds;
-        }
-        for (int d = all / 8, at = best; d >= 1; d /= 2, at = best)
-            for (int k = at - d; k <= at + d; k += 2 * d) {
-                if (k < 0 || k > all) continue;
-                CST_TRY(predict(s, k, &seconds));
-                if (seconds < least) best = k, least = seconds;
-            }
-        if (least == INFINITY) best = all;
-    }
-    take_down(s);
-    CST_TRY(dry_run(s, CST_PLACEMENT_RESIDENT, best, s->o.accum));
-    cst_status st = cst_mem_plan_commit(s->mem);
-    if (st == CST_OVER_BUDGET) {
-        uint64_t need;
-        CST_TRY(cst_mem_plan_least(&need, s->mem));
-        return explain(s, need);
-    }
-    CST_TRY(st);
     s->placement = CST_PLACEMENT_AUTO;
-    const cst_plan *plan = cst_mem_plan(s->mem);
-    s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
-    cst_log(CST_LOG_DEBUG, "placement auto: %.1f MiB on the device, %.1f MiB up and %.1f MiB down a step, %d of %d layers computed again", s->planned / MIB,
-            (double)plan->up_bytes / MIB, (double)plan->down_bytes / MIB, best, all);
-    return CST_OK;
+    if (s->o.with_optim && s->o.host_layers > 0) s->host_layers = s->o.host_layers < all ? s->o.host_layers : all;
+    cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+    cst_mem_search search = {.m = s->mem, .n = groups, .near = -1, .record = record, .judge = with_host, .user = s};
+    CST_TRY(cst_mem_groups(&again, &least, &search));
+    if (!host_may(s)) return CST_OK;
+    s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
+    if (s->host_rate <= 0) return CST_OK;
+    int other = again;
+    cst_mem_search host_search = {.m = s->mem, .n = all, .near = -1, .record = record_host, .judge = with_host, .user = s};
+    CST_TRY(cst_mem_groups(&host, &with, &host_search));
+    if (host && groups) {
+        search.near = again;
+        CST_TRY(cst_mem_groups(&other, &with, &search));
+    }
+    if (!host || with < WORTH_IT * least) return CST_OK;
+    s->host_layers = 0;
+    return record(s, again);
+}
+
+/* What to do within the budget, left recorded: cst_mem_plan_commit carries it out. */
+static cst_status decide(cst_session *s)
+{
+    int fits;
+    s->host_layers = 0;
+    CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
+    if (fits) return CST_OK;
+    return s->o.placement == CST_PLACEMENT_AUTO ? decide_migrating(s) : explain(s, s->planned);
+}
+
+/* OVER_BUDGET: what was decided needs more. Other errors stay what they are. */
+static cst_status too_little(cst_session *s, cst_status st)
+{
+    uint64_t need;
+    if (st != CST_OVER_BUDGET) return st;
+    CST_TRY(cst_mem_plan_least(&need, s->mem));
+    return explain(s, need);
 }
 
 static cst_status place(cst_session *s)
 {
-    int fits;
-    cst_placement p = s->o.placement == CST_PLACEMENT_STATIC && s->o.with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
-    CST_TRY(place_fixed(s, p, &fits));
-    if (fits) return CST_OK;
-    if (s->o.placement != CST_PLACEMENT_AUTO) return explain(s, s->planned);
-    return place_migrating(s);
+    cst_mem_stats stats;
+    CST_TRY(decide(s));
+    cst_status st = cst_mem_plan_commit(s->mem);
+    if (st != CST_OK) return too_little(s, st);
+    const cst_plan *plan = cst_mem_plan(s->mem);
+    cst_mem_get_stats(s->mem, &stats);
+    if (plan) s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
+    cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(s->placement),
+            s->packed ? ", weights packed" : "", (double)s->planned / MIB, (double)stats.budget / MIB);
+    if (plan)
+        cst_log(CST_LOG_DEBUG, "%.1f MiB up and %.1f MiB down a step, of %d layers %d computed again, %d updated on the host", (double)plan->up_bytes / MIB,
+                (double)plan->down_bytes / MIB, layers_of(s, CST_RECOMPUTE_LAYER), s->recompute, s->host_layers);
+    return CST_OK;
 }
 
 /* Before anything is planned, so that nothing is chosen anew. Another device has other engines: then it can't be helped. */
@@ -222,6 +346,13 @@ static cst_status check(const cst_session_options *o)
                     (long long)o->config.max_position_embeddings);
 }
 
+static cst_status self_test(cst_device *dev, const cst_session_options *o)
+{
+    cst_self_test_use use = {.columns = o->config.hidden_size, .heads = o->config.num_attention_heads, .activation = o->config.activation_function,
+                             .dropout = o->dropout > 0, .train = o->with_optim, .device_mem = o->device_mem};
+    return cst_self_test(dev, &use);
+}
+
 cst_status cst_session_open(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
@@ -230,6 +361,7 @@ cst_status cst_session_open(cst_session **out, const cst_session_options *o)
     s->o = *o;
     CST_GO(check(o), fail);
     CST_GO(cst_device_open(&s->dev, o->device, o->profile), fail);
+    CST_GO(self_test(s->dev, o), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), fail);
     if (o->products) CST_GO(pin_products(s), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), fail);
@@ -260,7 +392,7 @@ out:
     return cst_session_close(s, st);
 }
 
-cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
+cst_status cst_session_imagine(cst_session **out, const cst_session_options *o)
 {
     cst_session *s = calloc(1, sizeof *s);
     cst_status st;
@@ -269,16 +401,98 @@ cst_status cst_session_trace(cst_trace **out, const cst_session_options *o)
     s->o.pack = CST_PACK_NEVER;
     CST_GO(check(o), fail);
     if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
-    else CST_GO(cst_device_imagine(&s->dev, (uint64_t)1 << 50), fail);
+    else CST_GO(cst_device_imagine(&s->dev, NULL), fail);
     CST_GO(cst_gemm_set_mode(s->dev, o->device ? o->gemm : CST_GEMM_MODE_CLBLAST), fail);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device ? 0 : (uint64_t)1 << 49), fail);
+    s->host_layers = o->host_layers > 0 ? o->host_layers : 0;
     CST_GO(dry_run(s, CST_PLACEMENT_RESIDENT, layers_of(s, o->recompute), o->accum), fail);
-    CST_GO(cst_trace_copy(out, cst_mem_trace(s->mem)), fail);
-    snprintf((*out)->about, sizeof (*out)->about, "%lld layers of %lld, batch %lld of %lld tokens, %d micro-batches, recompute %s",
-             (long long)o->config.num_hidden_layers, (long long)o->config.hidden_size, (long long)o->batch, (long long)o->seq, o->accum,
-             cst_recompute_name(o->recompute));
+    *out = s;
+    return CST_OK;
 fail:
     return cst_session_close(s, st);
+}
+
+cst_status cst_session_trace(cst_trace **out, const cst_session *s)
+{
+    cst_rates rates;
+    CST_TRY(cst_mem_rates(&rates, s->mem));
+    CST_TRY(cst_trace_copy(out, cst_mem_trace(s->mem)));
+    if (!s->o.device) (*out)->device[0] = 0;
+    return CST_OK;
+}
+
+/* The optimizer on the host, which no trace has: gradients come down. With a static placement weights go up meanwhile; where
+ * tensors migrate their way up is planned. */
+static void add_host_optim(cst_outlook *x, cst_session *s)
+{
+    const cst_rates *r = &x->trace->rates;
+    uint64_t bytes = cst_session_host_updates(s);
+    x->down_bytes += bytes;
+    x->host_bytes += 3 * bytes; /* master weights and two moments */
+    if (x->placement == CST_PLACEMENT_STATIC) {
+        x->up_bytes += bytes;
+        x->seconds += (double)bytes / (r->both * (r->up < r->down ? r->up : r->down));
+    } else if (x->plan) {
+        x->seconds = with_host(s, x->plan);
+    }
+}
+
+cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)
+{
+    cst_outlook x = {.plan = NULL};
+    cst_status st;
+    cst_mem_suppose(s->mem, budget, rates);
+    take_down(s);
+    CST_TRY(decide(s));
+    x.bytes = s->planned;
+    x.placement = s->placement;
+    x.recompute = s->recompute;
+    x.host_layers = s->host_layers;
+    int moves = x.placement == CST_PLACEMENT_AUTO || moves_statically(s, x.placement);
+    if (!moves) { /* nothing does, whatever the order of places */
+        take_down(s);
+        CST_TRY(dry_run(s, x.placement, x.recompute, s->o.accum));
+        cst_mem_suppose(s->mem, UINT64_MAX / 4, rates);
+    }
+    st = cst_mem_plan_try(&x.plan, s->mem);
+    if (st != CST_OK) return too_little(s, st);
+    CST_GO(cst_session_trace(&x.trace, s), fail);
+    if (moves) x.bytes = x.plan->bytes + x.trace->scratch;
+    x.host_bytes = x.plan->host_bytes;
+    x.up_bytes = x.plan->up_bytes;
+    x.down_bytes = x.plan->down_bytes;
+    x.seconds = x.plan->seconds;
+    add_host_optim(&x, s);
+    *out = x;
+    return CST_OK;
+fail:
+    cst_outlook_clear(&x);
+    return st;
+}
+
+cst_status cst_session_extremes(uint64_t *least, uint64_t *all, cst_session *s)
+{
+    cst_rates rates;
+    int fits;
+    CST_TRY(cst_mem_rates(&rates, s->mem));
+    cst_mem_suppose(s->mem, UINT64_MAX / 4, &rates);
+    take_down(s);
+    CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
+    *least = *all = s->planned;
+    if (s->o.placement != CST_PLACEMENT_AUTO) return CST_OK;
+    s->host_layers = 0;
+    CST_TRY(record(s, 0));
+    CST_TRY(cst_plan_resident(all, cst_mem_trace(s->mem)));
+    *all += cst_mem_trace(s->mem)->scratch;
+    if (s->o.recompute == CST_RECOMPUTE_AUTO) CST_TRY(record(s, layers_of(s, CST_RECOMPUTE_LAYER)));
+    return cst_mem_plan_least(least, s->mem);
+}
+
+void cst_outlook_clear(cst_outlook *x)
+{
+    cst_plan_free(x->plan);
+    cst_trace_free(x->trace);
+    *x = (cst_outlook){.plan = NULL};
 }
 
 cst_status cst_session_start(cst_session *s)
@@ -327,7 +541,7 @@ cst_status cst_session_micro(cst_session *s, uint64_t index)
                   .accumulate = s->micros > 0};
     p.user = s->optim;
     if (s->optim && !s->micros) p.before = cst_optim_before;
-    if (s->optim && s->micros + 1 == s->o.accum) p.complete = cst_optim_complete;
+    if (s->optim && s->micros + 1 == s->o.accum && !s->keeps_gradients) p.complete = cst_optim_complete;
     CST_TRY(cst_model_train(s->model, s->batch, &p, s->loss));
     s->micros++;
     CST_TRY(cst_loss_sum(s->mem, s->losses, 0, s->loss, scale));
