@@ -99,7 +99,7 @@ expect 0 "1 steps" "$CASTOR" train $tiny --steps 1 --device-mem "$least"
 expect 1 "smallest --device-mem" "$CASTOR" train $tiny --steps 1 --device-mem $((least - 1))
 
 # A run leaves what it says: model, metrics, a result on stdout that is one JSON line.
-expect 0 '^{"steps": 5, .*"device_peak_bytes": [0-9]*}$' "$CASTOR" train $tiny --steps 5 --eval-every 0 --out "$dir/run" --json
+expect 0 '^{"steps": 5, .*"device_peak_bytes": [0-9]*, "h2d_bytes": [0-9]*, "d2h_bytes": [0-9]*}$' "$CASTOR" train $tiny --steps 5 --eval-every 0 --out "$dir/run" --json
 [ "$(wc -l <"$dir/run/metrics.jsonl")" = 5 ] || bad "metrics.jsonl hasn't 5 lines"
 for f in config.json model.safetensors vocab.json merges.txt; do [ -s "$dir/run/$f" ] || bad "$f was not saved"; done
 # The saved model is a starting point, and losses come again to the bit.

@@ -42,7 +42,7 @@ cst_status cst_period_suffix(cst_period *p, const uint64_t *s, int64_t n, int re
  * of length where three iterations are there to tell them from those that belong. m: its device, when it isn't a CPU, does suffixes
  * of CST_PERIOD_DEVICE_FROM accesses or more, within the budget; not between acquire and release. NULL, or no room: the host. INPUT, NO_MEMORY, DEVICE. */
 cst_status cst_period_find(cst_period *p, const uint64_t *s, int64_t n, cst_mem *m);
-#define CST_PERIOD_DEVICE_FROM ((int64_t)1 << 20)
+#define CST_PERIOD_DEVICE_FROM ((int64_t)1 << 24) /* with its set-up clFFT is slower below, on an H200: bench/LOG.md */
 
 /* The accesses of an iteration's trace, t->moments of them: an operator's name, its tensors by number, and how it uses them. *out:
  * free it. NO_MEMORY. */
