@@ -62,7 +62,7 @@ static void fill(cst_plugin_row *r, const cst_session *s, const cst_ceilings *c,
     r->up_bytes = (double)r->run.up_bytes / steps;
     r->down_bytes = (double)r->run.down_bytes / steps;
     r->recomputed = s->recompute;
-    r->comparable = r->plugin != CST_PLUGIN_LOW_LEVEL_ZERO || s->dev->info.exact_divide;
+    r->comparable = (s->placement != CST_PLACEMENT_STATIC && !s->host_layers) || s->dev->info.exact_divide;
     r->compute_ms = plan ? 1e3 * plan->compute_seconds : ddp && !ddp->missing[0] ? ddp->step.ms : -1;
     int moves = plan ? plan->up_bytes + plan->down_bytes > 0 : s->placement == CST_PLACEMENT_STATIC;
     if (!moves || r->compute_ms < 0 || c->up <= 0 || c->down <= 0) return;
