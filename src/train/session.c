@@ -379,13 +379,12 @@ cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o)
     if (!s) return cst_fail(CST_NO_MEMORY, "session");
     s->o = *o;
     int migrates = o->placement == CST_PLACEMENT_AUTO;
-    cst_placement p = o->placement == CST_PLACEMENT_STATIC && o->with_optim ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
     int layers = layers_of(s, migrates && o->recompute == CST_RECOMPUTE_AUTO ? CST_RECOMPUTE_LAYER : o->recompute);
     CST_GO(check(o), out);
     CST_GO(cst_device_open(&s->dev, o->device, 0), out);
     CST_GO(cst_gemm_set_mode(s->dev, o->gemm), out);
     CST_GO(cst_mem_create(&s->mem, s->dev, o->device_mem), out);
-    CST_GO(dry_run(s, p, layers, migrates || o->accum < 2 ? o->accum : 2), out);
+    CST_GO(dry_run(s, fixed_placement(s), layers, migrates || o->accum < 2 ? o->accum : 2), out);
     *bytes = s->planned;
     if (migrates) CST_GO(cst_mem_plan_least(bytes, s->mem), out);
 out:
