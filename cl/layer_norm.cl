@@ -151,10 +151,12 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
         v = dropout(v, at + c, &drop);
 #endif
         v = row_keep(row_load(r + c, d - c) + v, d - c);
-        row_store(v, s + c, d - c);
+        row_stream(v, s + c, d - c);
+        if (ROW_STREAMS) row_store(v, y + c, d - c);
         sums_add(&sums, v, c, d);
     }
-    row_normalise(y, stats, s, gamma, beta, sums_stats(&sums, s, d, eps SCRATCH(scratch)), d);
+    x = ROW_STREAMS ? y : s; /* what went past the caches is far */
+    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d);
 }
 
 /* One group takes `block` rows, one after the other, and sums what they give to gamma and beta in its own row
@@ -180,18 +182,15 @@ __kernel void layer_norm_backward(IN(float, dy), IN(float, x), IN(float, stats),
         FOR_ROW(c, d) { /* lanes past the end have g = 0 */
             const int left = d - c;
             /* all loads before the stores: a CPU holds back those that follow a store to the same place of another page */
-            floatv pg = 0.0f, pb = 0.0f, plus = 0.0f;
+            floatv pg = 0.0f, pb = 0.0f;
             if (row > first) {
                 pg = row_load(dgamma_part + c, left);
                 pb = row_load(dbeta_part + c, left);
             }
-            if (has_add) plus = row_load(add + c, left);
             const floatv up = row_load(dy + c, left), xhat = (row_load(x + c, left) - mean) * rstd;
             const floatv g = up * row_load(gamma + c, left);
             a += g;
             b = fma(g, xhat, b);
-            /* dx without its means: fetches its cache lines along with the others; the next pass finds all near */
-            row_store(has_add ? fma(g, (floatv)(rstd), plus) : g * rstd, dx + c, left);
             row_store(fma(up, xhat, pg), dgamma_part + c, left);
             row_store(pb + up, dbeta_part + c, left);
         }
@@ -199,7 +198,8 @@ __kernel void layer_norm_backward(IN(float, dy), IN(float, x), IN(float, stats),
         FOR_ROW(c, d) {
             const int left = d - c;
             const floatv xhat = (row_load(x + c, left) - mean) * rstd, means = fma(xhat, (floatv)(t.y), (floatv)(t.x));
-            row_store(fma(means, (floatv)(-rstd), row_load(dx + c, left)), dx + c, left);
+            const floatv v = fma(row_load(dy + c, left), row_load(gamma + c, left), -means) * rstd;
+            row_stream(has_add ? v + row_load(add + c, left) : v, dx + c, left);
         }
     }
 }
