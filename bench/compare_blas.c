@@ -1,7 +1,7 @@
 /* Castor's matrix products against OpenBLAS: OPT-350M's shapes, both in one process on the same cores, in turn.
  *
  *     make && gcc -std=gnu11 -D_GNU_SOURCE -O2 -fopenmp -Isrc -I/usr/include/x86_64-linux-gnu/openblas-pthread \
- *         bench/compare_blas.c src/cli/gemm_shapes.c src/cli/measure.c libcastor.a -o compare_blas \
+ *         bench/compare_blas.c src/bench/gemm_shapes.c src/bench/measure.c libcastor.a -o compare_blas \
  *         -lclblast -lclFFT -lOpenCL -ljansson -lxxhash -lpcre2-8 -lzip \
  *         -L/usr/lib/x86_64-linux-gnu/openblas-pthread -lopenblas -lm
  *     ./compare_blas [tokens ...]          (default: 128 1024; CASTOR_DEVICE chooses the device, a CPU to be fair)
@@ -15,8 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/gemm_shapes.h"
-#include "cli/measure.h"
+#include "bench/gemm_shapes.h"
+#include "bench/measure.h"
 #include "device/program.h"
 
 #define SAMPLES 7

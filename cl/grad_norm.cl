@@ -37,9 +37,9 @@ __kernel void grad_norm_partial(IO(float, partial), IN(float, grad), const ulong
 }
 
 /* result[0..3] = norm, coefficient, finite, 0 from partial[0..n); one group. clip <= 0: coefficient 1. */
-__kernel void grad_norm_finish(OUT(float, result), IN(float, partial), const ulong n, const float clip)
+__kernel void grad_norm_finish(IO(float, result), IN(float, partial), const ulong n, const float clip)
 {
-    USE_OUT(float, result);
+    USE_IO(float, result);
     USE_IN(float, partial);
     __local float2 scratch[WG];
     const float2 sum = compensated_sum(partial, n, scratch);

@@ -108,9 +108,9 @@ static void ten_steps(const char *model, const json_t *want, const json_t *j, cs
         double want_norm = json_number_value(json_array_get(json_object_get(want, "grad_norm"), (size_t)t));
         int32_t *ids = json_tokens(json_array_get(tokens, (size_t)t), &batch, &seq, &length);
         ck_ok(cst_batch_set(s->batch, ids, length, o.config.vocab_size));
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, cst_schedule_lr(&schedule, t), t + 1));
         ck_ok(cst_session_micro(s, (uint64_t)t));
-        ck_ok(cst_optim_step(s->optim, cst_schedule_lr(&schedule, t), t + 1));
+        ck_ok(cst_optim_step(s->optim));
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
         ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
         ck_assert_msg(fabs(loss - want_loss) <= 1e-5 * want_loss, "%s step %d: loss %.9g, wanted %.9g", model, (int)t, loss, want_loss);
@@ -159,7 +159,7 @@ START_TEST(other_gradients_keep_their_bits)
         ck_ok(cst_session_open(&s, &o));
         ck_ok(cst_weights_load(s->model, fixture(models[_i % 2], NULL)));
         if (!turn) all = calloc((size_t)s->model->params, sizeof *all);
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, 0, 1));
         for (int a = 0; a < o.accum; a++) {
             int32_t ids[22];
             for (int i = 0; i < 22; i++) ids[i] = (int32_t)(cst_random_u64(9, (uint64_t)a, (uint64_t)i) % 60);

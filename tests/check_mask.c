@@ -113,7 +113,7 @@ static double sums(const char *model, const unsigned char *counts, double **grad
     ck_ok(cst_session_open(&s, &o));
     ck_ok(cst_weights_load(s->model, fixture(model, NULL)));
     ck_ok(cst_batch_set_counted(s->batch, ids, NULL, counts, o.config.vocab_size));
-    ck_ok(cst_session_begin(s));
+    ck_ok(cst_session_begin(s, 0, 1));
     ck_ok(cst_session_micro(s, 0));
     ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
     ck_ok(cst_tensor_read(s->loss, 0, each, sizeof each));

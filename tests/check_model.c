@@ -40,7 +40,7 @@ static void check_batch(const char *model, const char *file, const char *prefix,
     ck_ok(cst_weights_load(s->model, fixture(model, NULL)));
     ck_ok(cst_batch_set(s->batch, ids, length, o.config.vocab_size));
     for (int turn = 1; turn <= 2; turn++) { /* the second time over the first one's gradients: nothing is left of them */
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, 0, 1));
         ck_ok(cst_session_micro(s, 0));
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
         double *w = expected(want, prefix, "loss", &n);
@@ -82,7 +82,7 @@ START_TEST(a_step_overwrites_what_gradients_held)
     first = calloc((size_t)s->model->params, sizeof *first);
     for (int turn = 0; turn < 2; turn++) {
         fill_gradients(s, turn ? 0 : NAN);
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, 0, 1));
         s->micros = turn; /* the second turn adds from the start */
         for (int a = 0; a < o.accum; a++) {
             int32_t ids[14];
@@ -177,9 +177,9 @@ static void ten_steps(const char *model, cst_placement placement)
         double want_norm = json_number_value(json_array_get(json_object_get(j, "grad_norm"), (size_t)t));
         int32_t *ids = json_tokens(json_array_get(tokens, (size_t)t), &batch, &seq, &length);
         ck_ok(cst_batch_set(s->batch, ids, length, o.config.vocab_size));
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, lr, t + 1));
         ck_ok(cst_session_micro(s, (uint64_t)t));
-        ck_ok(cst_optim_step(s->optim, lr, t + 1));
+        ck_ok(cst_optim_step(s->optim));
         ck_ok(cst_tensor_read(s->losses, 0, &loss, sizeof loss));
         ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
         ck_assert_msg(fabs(loss - want) <= 1e-5 * want, "%s step %d: loss %.9g, wanted %.9g", model, (int)t, loss, want);

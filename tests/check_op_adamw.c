@@ -78,9 +78,9 @@ START_TEST(pieces)
     for (int k = 0; k < 4; k++) t[k] = op_tensor("t", CST_OPTIM, n, 0, x[k]);
     w = op_tensor("w", CST_OPTIM, n, 0, x[0]);
     for (int k = 0; k < 4; k++) part[k] = op_tensor("part", CST_OPTIM, k % 2 ? n - cut : cut, 0, x[2 + k / 2] + (k % 2 ? cut : 0));
-    ck_ok(cst_adamw(mem, t[0], t[1], 0, t[2], t[3], norm, &s));
-    ck_ok(cst_adamw(mem, w, t[1], 0, part[0], part[2], norm, &s));
-    ck_ok(cst_adamw(mem, w, t[1], cut, part[1], part[3], norm, &s));
+    ck_ok(cst_adamw(mem, t[0], t[1], 0, t[2], t[3], norm, 0, &s));
+    ck_ok(cst_adamw(mem, w, t[1], 0, part[0], part[2], norm, 0, &s));
+    ck_ok(cst_adamw(mem, w, t[1], cut, part[1], part[3], norm, 0, &s));
     float *whole = op_read(t[0]), *got = op_read(w);
     same_bits("w", whole, got, (size_t)n);
     free(whole), free(got);
@@ -101,7 +101,7 @@ static void both(int64_t d0, int64_t d1, float coefficient, int denormals)
     for (int k = 0; k < 4; k++) t[k] = op_tensor(name[k], CST_OPTIM, d0, d1, x[k]);
     for (int i = 1; i <= 3; i++) {
         cst_adamw_step s = step_at(i * i, 1e-3f / (float)i, i == 2 ? 0.0f : 0.1f);
-        ck_ok(cst_adamw(mem, t[0], t[1], 0, t[2], t[3], norm, &s));
+        ck_ok(cst_adamw(mem, t[0], t[1], 0, t[2], t[3], norm, 0, &s));
         cst_adamw_host(x[0], x[1], x[2], x[3], NULL, n, coefficient, &s);
         for (int k = 0; k < 4; k++) {
             float *got = op_read(t[k]);
@@ -174,7 +174,7 @@ START_TEST(twenty_steps_follow_the_reference)
         for (int i = 0; i < N; i++) r[1][i] = g[i];
         reference(r[0], r[1], r[2], r[3], N, 0.8f, &s);
         cst_tensor *tg = op_tensor("grad", CST_GRAD, N, 0, g);
-        ck_ok(cst_adamw(mem, tw, tg, 0, m1, m2, norm, &s));
+        ck_ok(cst_adamw(mem, tw, tg, 0, m1, m2, norm, 0, &s));
         op_check();
         cst_tensor_free(tg);
         free(g);
@@ -209,7 +209,7 @@ START_TEST(not_finite_changes_nothing)
     cst_tensor *m2 = op_tensor("m2", CST_OPTIM, N, 0, x), *tg = op_tensor("grad", CST_GRAD, N, 0, g),
                *norm = norm_tensor(0, 0);
     cst_adamw_step s = step_at(1, 0.1f, 0.1f);
-    ck_ok(cst_adamw(mem, w, tg, 0, m1, m2, norm, &s));
+    ck_ok(cst_adamw(mem, w, tg, 0, m1, m2, norm, 0, &s));
     cst_tensor *all[] = {w, m1, m2};
     for (int k = 0; k < 3; k++) {
         float *got = op_read(all[k]);
@@ -229,13 +229,14 @@ START_TEST(wrong_shapes_are_refused)
     ck_ok(cst_tensor_create(&h, mem, CST_OPTIM, CST_F16, 2, (int64_t[]){4, 6}, "halves"));
     ck_ok(cst_tensor_create(&cube, mem, CST_OPTIM, CST_F32, 3, (int64_t[]){4, 6, 2}, "cube"));
     ck_ok(cst_tensor_create(&brick, mem, CST_OPTIM, CST_F32, 3, (int64_t[]){4, 6, 3}, "brick"));
-    ck_fails(cst_adamw(mem, w, flat, 0, a, a, norm, &s), CST_USAGE, "flat");
-    ck_fails(cst_adamw(mem, w, a, 1, flat, a, norm, &s), CST_USAGE, "flat");
-    ck_fails(cst_adamw(mem, w, a, -1, flat, a, norm, &s), CST_USAGE, "flat");
-    ck_fails(cst_adamw(mem, w, a, 0, flat, norm, norm, &s), CST_USAGE, "flat");
-    ck_fails(cst_adamw(mem, w, a, 0, a, h, norm, &s), CST_UNSUPPORTED, "halves");
-    ck_fails(cst_adamw(mem, w, a, 0, a, a, flat, &s), CST_USAGE, "flat");
-    ck_fails(cst_adamw(mem, cube, brick, 0, cube, cube, norm, &s), CST_USAGE, "brick");
+    ck_fails(cst_adamw(mem, w, flat, 0, a, a, norm, 0, &s), CST_USAGE, "flat");
+    ck_fails(cst_adamw(mem, w, a, 1, flat, a, norm, 0, &s), CST_USAGE, "flat");
+    ck_fails(cst_adamw(mem, w, a, -1, flat, a, norm, 0, &s), CST_USAGE, "flat");
+    ck_fails(cst_adamw(mem, w, a, 0, flat, norm, norm, 0, &s), CST_USAGE, "flat");
+    ck_fails(cst_adamw(mem, w, a, 0, a, h, norm, 0, &s), CST_UNSUPPORTED, "halves");
+    ck_fails(cst_adamw(mem, w, a, 0, a, a, norm, 1, &s), CST_USAGE, "adamw: result 1 of");
+    ck_fails(cst_adamw(mem, w, a, 0, a, a, norm, -1, &s), CST_USAGE, "adamw: result -1 of");
+    ck_fails(cst_adamw(mem, cube, brick, 0, cube, cube, norm, 0, &s), CST_USAGE, "brick");
     cst_tensor *all[] = {w, a, flat, norm, h, cube, brick};
     for (int k = 0; k < 7; k++) cst_tensor_free(all[k]);
 }

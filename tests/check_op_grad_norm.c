@@ -16,10 +16,11 @@ static int64_t count_of(const int64_t *d)
 /* result[0..3] of the gradients x[0..n). */
 static void norm_of(float result[4], float *const *x, const int64_t (*shape)[2], int n, float clip)
 {
-    int64_t blocks = 0, at = 0;
+    int64_t blocks = 0, at = 2;
     for (int i = 0; i < n; i++) blocks += cst_grad_norm_blocks(count_of(shape[i]));
-    cst_tensor *partial = op_tensor("partial", CST_SCRATCH, blocks + 1, 0, NULL),
-               *r = op_tensor("result", CST_SCRATCH, 4, 0, NULL);
+    float all[12] = {1, 2, 3, 4, 0, 0, 0, 0, 5, 6, 7, 8};
+    cst_tensor *partial = op_tensor("partial", CST_SCRATCH, blocks + 3, 0, NULL),
+               *r = op_tensor("result", CST_SCRATCH, 12, 0, all);
     for (int i = 0; i < n; i++) {
         cst_tensor *g = op_tensor("grad", CST_GRAD, shape[i][0], shape[i][1], x[i]);
         ck_ok(cst_grad_norm_partial(mem, partial, at, g));
@@ -27,8 +28,10 @@ static void norm_of(float result[4], float *const *x, const int64_t (*shape)[2],
         op_check();
         cst_tensor_free(g);
     }
-    ck_ok(cst_grad_norm_finish(mem, r, partial, at, clip));
-    ck_ok(cst_tensor_read(r, 0, result, 16));
+    ck_ok(cst_grad_norm_finish(mem, r, 1, partial, 2, at - 2, clip));
+    ck_ok(cst_tensor_read(r, 0, all, sizeof all));
+    for (int i = 0; i < 4; i++) ck_assert(all[i] == (float)(i + 1) && all[8 + i] == (float)(i + 5)); /* the others' places */
+    memcpy(result, all + 4, 16);
     op_check();
     cst_tensor_free(partial);
     cst_tensor_free(r);
@@ -118,7 +121,7 @@ START_TEST(finish_is_compensated)
     x[0] = 3e7f;
     for (int i = 0; i < N; i++) sum += x[i];
     cst_tensor *p = op_tensor("partial", CST_SCRATCH, N, 0, x), *r = op_tensor("result", CST_SCRATCH, 4, 0, NULL);
-    ck_ok(cst_grad_norm_finish(mem, r, p, N, 0));
+    ck_ok(cst_grad_norm_finish(mem, r, 0, p, 0, N, 0));
     ck_ok(cst_tensor_read(r, 0, got, 16));
     double want = sqrt(sum);
     op_close("norm", got, &want, 1, 1e-7, 0);
@@ -135,13 +138,17 @@ START_TEST(wrong_use_is_refused)
     ck_assert_int_eq(cst_grad_norm_blocks(20000), 2);
     ck_fails(cst_grad_norm_partial(mem, p, 1, g), CST_USAGE, "2 partial sums");
     ck_fails(cst_grad_norm_partial(mem, p, -1, g), CST_USAGE, "at -1");
-    ck_fails(cst_grad_norm_finish(mem, r, p, 3, 1), CST_USAGE, "3 partial sums");
-    ck_fails(cst_grad_norm_finish(mem, r, p, 0, 1), CST_USAGE, "0 partial sums");
-    ck_fails(cst_grad_norm_finish(mem, g, p, 2, 1), CST_USAGE, "grad");
+    ck_fails(cst_grad_norm_finish(mem, r, 0, p, 0, 3, 1), CST_USAGE, "3 partial sums");
+    ck_fails(cst_grad_norm_finish(mem, r, 0, p, 0, 0, 1), CST_USAGE, "0 partial sums");
+    ck_fails(cst_grad_norm_finish(mem, r, 0, p, 1, 2, 1), CST_USAGE, "2 partial sums at 1");
+    ck_fails(cst_grad_norm_finish(mem, r, 0, p, -1, 2, 1), CST_USAGE, "at -1");
+    ck_fails(cst_grad_norm_finish(mem, r, 1, p, 0, 2, 1), CST_USAGE, "result 1 of result");
+    ck_fails(cst_grad_norm_finish(mem, r, -1, p, 0, 2, 1), CST_USAGE, "result -1");
+    ck_fails(cst_grad_norm_finish(mem, p, 0, r, 0, 2, 1), CST_USAGE, "result 0 of partial");
     ck_ok(cst_tensor_create(&h, mem, CST_GRAD, CST_F16, 1, (int64_t[]){8}, "halves"));
     ck_fails(cst_grad_norm_partial(mem, p, 0, h), CST_UNSUPPORTED, "halves is f16");
     ck_ok(cst_tensor_create(&e, mem, CST_SCRATCH, CST_F32, 1, (int64_t[]){2}, "empty"));
-    ck_fails(cst_grad_norm_finish(mem, r, e, 2, 1), CST_STATE, "empty");
+    ck_fails(cst_grad_norm_finish(mem, r, 0, e, 0, 2, 1), CST_STATE, "empty");
     ck_ok(cst_grad_norm_partial(mem, e, 0, g)); /* gets storage */
     cst_tensor_free(g), cst_tensor_free(p), cst_tensor_free(r), cst_tensor_free(e), cst_tensor_free(h);
 }

@@ -3,6 +3,8 @@
  */
 #include "model_testing.h"
 
+#include "op/fill.h"
+
 #include <pthread.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,14 +31,14 @@ static outcome run_session(const cst_session_options *o)
     ck_ok(cst_model_init(s->model, o->seed));
     ck_ok(cst_session_start(s));
     for (int t = 0; t < STEPS; t++) {
-        ck_ok(cst_session_begin(s));
+        ck_ok(cst_session_begin(s, 1e-2, t + 1));
         for (int a = 0; a < o->accum; a++) {
             uint64_t index = (uint64_t)(t * o->accum + a);
             for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)o->config.vocab_size);
             ck_ok(cst_batch_set(s->batch, ids, NULL, o->config.vocab_size));
             ck_ok(cst_session_micro(s, index));
         }
-        ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+        ck_ok(cst_optim_step(s->optim));
         ck_ok(cst_tensor_read(s->losses, 0, &r.loss[t], sizeof r.loss[t]));
         if (t == STEPS / 2) ck_ok(cst_session_evaluate(s)); /* changes nothing that follows */
         ck_ok(cst_mem_check(s->mem));
@@ -391,15 +393,43 @@ START_TEST(an_update_with_infinite_gradients_is_left_out)
     ck_ok(cst_session_start(s));
     int id = s->model->params / 2;
     float *before = op_read(s->model->w[id]), bad = _i ? NAN : INFINITY, norm[4];
-    ck_ok(cst_session_begin(s));
+    ck_ok(cst_session_begin(s, 1e-2, 1));
     ck_ok(cst_tensor_write(s->model->g[1], 4, &bad, 4));
-    ck_ok(cst_optim_step(s->optim, 1e-2, 1));
+    ck_ok(cst_optim_step(s->optim));
     ck_ok(cst_tensor_read(cst_optim_norm(s->optim), 0, norm, sizeof norm));
     ck_assert(norm[2] == 0);
     ck_ok(cst_session_settle(s));
     float *after = op_read(s->model->w[id]);
     ck_assert(!memcmp(before, after, s->model->w[id]->bytes));
     free(before), free(after);
+    ck_ok(cst_session_close(s, CST_OK));
+}
+END_TEST
+
+/* Without clipping a layer goes by its own gradients, the two ends of the model by all. */
+START_TEST(without_clipping_a_layer_with_infinite_gradients_is_left_out)
+{
+    cst_session_options o = tiny("tiny-pre");
+    o.placement = _i ? CST_PLACEMENT_STATIC : CST_PLACEMENT_RESIDENT;
+    o.optim.clip = 0;
+    cst_session *s;
+    ck_ok(cst_session_open(&s, &o));
+    ck_ok(cst_model_init(s->model, 1));
+    ck_ok(cst_session_start(s));
+    const cst_model *M = s->model;
+    float **before = calloc((size_t)M->params, sizeof *before), bad = NAN;
+    for (int i = 0; i < M->params; i++) before[i] = op_read(M->w[i]);
+    ck_ok(cst_session_begin(s, 1e-2, 1));
+    for (int i = 0; i < M->params; i++) ck_ok(cst_fill(s->mem, M->g[i], 1));
+    ck_ok(cst_tensor_write(M->g[cst_param_id(&M->config, CST_ROLE_Q_WEIGHT, 0)], 8, &bad, 4));
+    ck_ok(cst_optim_step(s->optim));
+    ck_assert_int_eq(M->behind, 0); /* nothing is left for the next step */
+    for (int i = 0; i < M->params; i++) {
+        float *after = op_read(M->w[i]);
+        ck_assert_msg((memcmp(before[i], after, M->w[i]->bytes) != 0) == (M->param[i].layer > 0), "%s", M->param[i].name);
+        free(before[i]), free(after);
+    }
+    free(before);
     ck_ok(cst_session_close(s, CST_OK));
 }
 END_TEST
@@ -508,6 +538,7 @@ int main(void)
     tcase_add_test(tc, stopping_finishes_the_step);
     tcase_add_test(tc, evaluation_equals_the_mean_over_all_targets);
     tcase_add_loop_test(tc, an_update_with_infinite_gradients_is_left_out, 0, 2);
+    tcase_add_loop_test(tc, without_clipping_a_layer_with_infinite_gradients_is_left_out, 0, 2);
     tcase_add_test(tc, nothing_reads_weights_whose_update_is_to_come);
     tcase_add_test(tc, settling_between_steps_changes_no_bit);
     tcase_add_test(tc, saved_weights_come_back_bit_for_bit);

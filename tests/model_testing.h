@@ -39,14 +39,14 @@ static inline cst_session_options fixture_options(const char *name, int64_t batc
 static inline void enqueue_step(cst_session *s, int64_t t)
 {
     int32_t ids[24];
-    ck_ok(cst_session_begin(s));
+    ck_ok(cst_session_begin(s, 1e-2, t + 1));
     for (int a = 0; a < s->o.accum; a++) {
         uint64_t index = (uint64_t)(t * s->o.accum + a);
         for (int i = 0; i < 24; i++) ids[i] = (int32_t)(cst_random_u64(3, index, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
         ck_ok(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
         ck_ok(cst_session_micro(s, index));
     }
-    ck_ok(cst_optim_step(s->optim, 1e-2, t + 1));
+    ck_ok(cst_optim_step(s->optim));
 }
 
 /* Rows of token ids from a JSON array of arrays, padded with 0; *length per row. Returns ids, malloc'd. */

@@ -123,7 +123,7 @@ RUN(run_cross_entropy)
 RUN(run_adamw)
 {
     UNUSED;
-    return cst_adamw(c->mem, t[0], t[1], 0, t[2], t[3], t[4], &adamw);
+    return cst_adamw(c->mem, t[0], t[1], 0, t[2], t[3], t[4], 0, &adamw);
 }
 
 RUN(run_adamw_host)

@@ -13,7 +13,7 @@
 static cst_status one_step(cst_session *s, int32_t *ids, int64_t t, float *loss, cl_event *done)
 {
     int64_t n = s->o.batch * s->o.seq;
-    CST_TRY(cst_session_begin(s));
+    CST_TRY(cst_session_begin(s, 1e-5, t + 1));
     for (int64_t a = 0; a < s->o.accum; a++) {
         uint64_t index = (uint64_t)(t * s->o.accum + a);
         for (int64_t i = 0; i < n; i++)
@@ -21,7 +21,7 @@ static cst_status one_step(cst_session *s, int32_t *ids, int64_t t, float *loss,
         CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
         CST_TRY(cst_session_micro(s, index));
     }
-    CST_TRY(cst_optim_step(s->optim, 1e-5, t + 1));
+    CST_TRY(cst_optim_step(s->optim));
     return cst_tensor_read_async(s->losses, 0, loss, sizeof *loss, done);
 }
 

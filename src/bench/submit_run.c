@@ -99,10 +99,10 @@ static cst_status one_step(cst_session *s, const int32_t *ids, double lr, int t,
     float loss;
     cl_event done = NULL;
     double begin = cst_now();
-    CST_TRY(cst_session_begin(s));
+    CST_TRY(cst_session_begin(s, lr, t + 1));
     CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
     CST_TRY(cst_session_micro(s, (uint64_t)t));
-    CST_TRY(cst_optim_step(s->optim, lr, t + 1));
+    CST_TRY(cst_optim_step(s->optim));
     CST_TRY(cst_tensor_read_async(s->losses, 0, &loss, sizeof loss, &done));
     CST_TRY(cst_mem_wait(&done));
     r->loss[t] = loss;

@@ -52,7 +52,7 @@ cst_status cst_cmd_grads(const cst_args *a)
     CST_GO(cst_weights_load(s->model, dir), out);
     CST_GO(cst_session_start(s), out);
     CST_GO(cst_batch_set(s->batch, t.ids, t.length, config.vocab_size), out);
-    CST_GO(cst_session_begin(s), out);
+    CST_GO(cst_session_begin(s, 0, 1), out);
     CST_GO(cst_session_micro(s, 0), out);
     CST_GO(cst_tensor_read(s->losses, 0, &loss, sizeof loss), out);
     CST_GO(cst_weights_save(s->model, s->model->g, out, "loss", loss), out);

@@ -26,7 +26,7 @@ static factors get_factors(const cst_adamw_step *s)
 }
 
 cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at, cst_tensor *m1, cst_tensor *m2,
-                     const cst_tensor *norm, const cst_adamw_step *s)
+                     const cst_tensor *norm, int64_t which, const cst_adamw_step *s)
 {
     cst_launch l;
     factors f = s ? get_factors(s) : (factors){0};
@@ -41,13 +41,15 @@ cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at,
     if (cst_tensor_count(g) != cst_tensor_count(w)) return cst_fail(CST_USAGE, "adamw: %s and %s differ in size", w->name, g->name);
     if (cst_tensor_count(m2) != (int64_t)n || at < 0 || at > cst_tensor_count(w) - (int64_t)n)
         return cst_fail(CST_USAGE, "adamw: %s and %s aren't the moments of a piece of %s from element %" PRId64 " on", m1->name, m2->name, w->name, at);
-    CST_TRY(cst_expect("adamw", norm, CST_F32, 1, 4, 0));
+    CST_TRY(cst_expect("adamw", norm, CST_F32, 1, 0, 0));
+    if (which < 0 || which >= norm->dim[0] / 4 || norm->dim[0] % 4)
+        return cst_fail(CST_USAGE, "adamw: result %" PRId64 " of %s, which has %" PRId64 " values, four a result", which, norm->name, norm->dim[0]);
     cst_launch_begin(&l, m, "adamw", "adamw", NULL);
     cst_launch_update(&l, "w", w, at);
     cst_launch_read(&l, "grad", g, at);
     cst_launch_update(&l, "m1", m1, 0);
     cst_launch_update(&l, "m2", m2, 0);
-    cst_launch_read(&l, "norm", norm, 0);
+    cst_launch_read(&l, "norm", norm, 4 * which);
     cst_launch_ulong(&l, "n", n);
     cst_launch_float(&l, "decay", f.decay);
     cst_launch_float(&l, "lerp1", f.lerp1);

@@ -23,12 +23,12 @@ typedef struct cst_adamw_step {
 } cst_adamw_step;
 
 /* One step of a tensor, or of a piece of it. w: f32, changed in place; g: f32 of the same shape, read; m1, m2: f32 of one
- * size, changed in place: the moments of w's elements from `at` on; norm: [4] f32, what cst_grad_norm_finish wrote: g is
- * multiplied by its coefficient, and when it says that a gradient isn't finite nothing changes. s NULL: nothing changes
+ * size, changed in place: the moments of w's elements from `at` on; norm: [4 R] f32, result `which` (0..R - 1)
+ * what cst_grad_norm_finish wrote there: g is multiplied by its coefficient, and when it says that a gradient isn't finite nothing changes. s NULL: nothing changes
  * either, but the tensors are acquired as for a step, so that iterations with and without one are the same to the manager.
  * Moves 28 bytes an element of m1, 13 FLOPs. USAGE on other shapes. */
 cst_status cst_adamw(cst_mem *m, cst_tensor *w, const cst_tensor *g, int64_t at, cst_tensor *m1, cst_tensor *m2,
-                     const cst_tensor *norm, const cst_adamw_step *s);
+                     const cst_tensor *norm, int64_t which, const cst_adamw_step *s);
 
 /* The same step in host memory, n elements, any alignment, on all host threads; the result depends on neither.
  * copy: gets the new w as well; may be NULL. The arrays don't overlap. The caller looks at the finite flag. */

@@ -32,18 +32,23 @@ cst_status cst_grad_norm_partial(cst_mem *m, cst_tensor *partial, int64_t at, co
     return cst_launch_run(&l, 1, &items, &group);
 }
 
-cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, const cst_tensor *partial, int64_t count, float clip)
+cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, int64_t which, const cst_tensor *partial, int64_t at, int64_t count,
+                                float clip)
 {
     cst_launch l;
     size_t group = cst_group(m, "grad_norm");
-    CST_TRY(cst_expect("grad_norm", result, CST_F32, 1, 4, 0));
+    CST_TRY(cst_expect("grad_norm", result, CST_F32, 1, 0, 0));
     CST_TRY(cst_expect("grad_norm", partial, CST_F32, 1, 0, 0));
-    if (count < 1 || count > partial->dim[0])
-        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums of %s, which has %" PRId64, count,
+    if (which < 0 || which >= result->dim[0] / 4 || result->dim[0] % 4)
+        return cst_fail(CST_USAGE, "grad_norm: result %" PRId64 " of %s, which has %" PRId64 " values, four a result", which, result->name,
+                        result->dim[0]);
+    if (at < 0 || count < 1 || count > partial->dim[0] - at)
+        return cst_fail(CST_USAGE, "grad_norm: %" PRId64 " partial sums at %" PRId64 " of %s, which has %" PRId64, count, at,
                         partial->name, partial->dim[0]);
+    CST_TRY(cst_tensor_place(result));
     cst_launch_begin(&l, m, "grad_norm", "grad_norm_finish", OPTIONS);
-    cst_launch_write(&l, "result", result, 0);
-    cst_launch_read(&l, "partial", partial, 0);
+    cst_launch_update(&l, "result", result, 4 * which);
+    cst_launch_read(&l, "partial", partial, at);
     cst_launch_ulong(&l, "n", (uint64_t)count);
     cst_launch_float(&l, "clip", clip);
     return cst_launch_run(&l, 1, &group, &group);

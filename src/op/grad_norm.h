@@ -18,10 +18,11 @@ int64_t cst_grad_norm_blocks(int64_t count);
  * gets storage); grad: f32, any shape. Reads 4 bytes an element, 2 FLOPs. USAGE when the blocks don't fit P. */
 cst_status cst_grad_norm_partial(cst_mem *m, cst_tensor *partial, int64_t at, const cst_tensor *grad);
 
-/* result[0..3] = norm, coefficient, finite (1 or 0), 0 from partial[0..count). result: [4] f32, written;
- * partial: [P] f32. clip <= 0: the coefficient is 1. NaN or infinity in any gradient, or squares whose sum
+/* result[4 which ...] = norm, coefficient, finite (1 or 0), 0 from partial[at..at + count). result: [4 R] f32, these four
+ * written (an empty one gets storage); partial: [P] f32. clip <= 0: the coefficient is 1. NaN or infinity in any gradient, or squares whose sum
  * overflows (from a norm of 1.8e19 on), give finite 0 and coefficient 0; norm is then NaN or infinite.
- * Compensated sum, in one work-group. USAGE when count is not 1..P. */
-cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, const cst_tensor *partial, int64_t count, float clip);
+ * Compensated sum, in one work-group. USAGE when which is not 0..R - 1, or the partial sums are not 1 or more of P. */
+cst_status cst_grad_norm_finish(cst_mem *m, cst_tensor *result, int64_t which, const cst_tensor *partial, int64_t at, int64_t count,
+                                float clip);
 
 #endif

@@ -114,7 +114,7 @@ static cst_status fetch(cst_host_optim *h, size_t i)
                                  &h->came[i % SLOTS]);
 }
 
-cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *step, double weight_decay)
+cst_status cst_host_optim_step(cst_host_optim *h, const float *result, const int *which, const cst_adamw_step *step, double weight_decay)
 {
     cst_model *M = h->model;
     cst_adamw_step s = *step;
@@ -124,8 +124,10 @@ cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_a
         if (i + SLOTS - 1 < h->pieces) CST_TRY(fetch(h, i + SLOTS - 1)); /* its slot was used up in the last turn */
         CST_TRY(cst_mem_wait(&p->sent)); /* the upload of the step before reads what is changed now */
         CST_TRY(cst_mem_wait(&h->came[i % SLOTS]));
+        const float *r = result + 4 * which[p->param];
+        if (r[2] == 0) continue;
         s.weight_decay = M->param[p->param].decay ? weight_decay : 0;
-        cst_adamw_host(h->w + p->at, h->slot[i % SLOTS], h->m1 + p->at, h->m2 + p->at, NULL, p->count, coefficient, &s);
+        cst_adamw_host(h->w + p->at, h->slot[i % SLOTS], h->m1 + p->at, h->m2 + p->at, NULL, p->count, r[1], &s);
         CST_TRY(cst_tensor_write_async(M->w[p->param], p->first * sizeof(float), h->w + p->at, p->count * sizeof(float), &p->sent));
     }
     return CST_OK;

@@ -18,9 +18,10 @@ cst_status cst_host_optim_create(cst_host_optim **out, cst_model *M, const unsig
 void cst_host_optim_free(cst_host_optim *h);
 /* Parameter `param`'s first (which 0) or second (1) moment; only the step changes it. Borrowed. */
 float *cst_host_optim_moment(cst_host_optim *h, int which, int param);
-/* One update of its parameters. Returns when the last piece is updated and its upload enqueued; the manager
+/* One update of its parameters. result, which[params]: from 4 which[i] on, what cst_grad_norm_finish wrote for parameter i, which
+ * keeps its values when a gradient isn't finite. Returns when the last piece is updated and its upload enqueued; the manager
  * orders later operators behind the uploads. */
-cst_status cst_host_optim_step(cst_host_optim *h, float coefficient, const cst_adamw_step *s, double weight_decay);
+cst_status cst_host_optim_step(cst_host_optim *h, const float *result, const int *which, const cst_adamw_step *s, double weight_decay);
 
 /* Let parameter `param`'s gradient come down. */
 cst_status cst_host_optim_fetch(cst_host_optim *h, int param);

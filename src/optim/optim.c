@@ -24,13 +24,16 @@ struct cst_optim {
     cst_optim_options opt;
     piece *list;                  /* state on the device, by parameter; none of frozen ones */
     int pieces;
-    cst_adamw_step step;          /* the last one, but for weight_decay */
+    cst_adamw_step step, next;    /* the last one and the one that has begun, but for weight_decay */
+    int torn;                     /* a part of the weights has been updated in backward */
+    unsigned char *layer_done;    /* [layers] of this step, without clipping */
     cst_host_optim *host;         /* the rest's state, or NULL */
     unsigned char *on_host;       /* [params] */
     unsigned char *host_behind;   /* [params] with host_layers: 1: its update is still to come, 2: sending it */
-    float result[4];              /* the norm as it came down for that */
+    float *result;                /* `norm` as it came down for the host */
     cl_event result_read;
-    cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; result */
+    cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; four values a result, see `which` */
+    int *which;                   /* [params] the result that tells whether it may be updated: 0 is of all gradients, 1 + layer of a layer's */
     int64_t partials;
     int64_t *partial_at;          /* [params] each one's first */
     unsigned char *summed;        /* [params] of this step */
@@ -44,6 +47,12 @@ cst_tensor *cst_optim_norm(const cst_optim *o)
 int cst_optim_on_host(const cst_optim *o, int param)
 {
     return o->on_host[param];
+}
+
+/* Without clipping no update waits for the norm of all gradients. */
+static int at_once(const cst_optim *o)
+{
+    return o->opt.clip <= 0;
 }
 
 static cst_status make_moments(cst_optim *o)
@@ -92,19 +101,24 @@ static cst_status choose_sides(cst_optim *o)
 cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_options *opt)
 {
     cst_optim *o = calloc(1, sizeof *o);
+    int64_t values = 4 * (opt->clip > 0 ? 1 : 1 + M->config.num_hidden_layers);
     cst_status st;
     if (!o) return cst_fail(CST_NO_MEMORY, "optimizer");
     o->model = M;
     o->opt = *opt;
     o->partial_at = calloc((size_t)M->params, sizeof *o->partial_at);
     o->summed = calloc((size_t)M->params, 1);
-    if (!o->partial_at || !o->summed) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
+    o->which = calloc((size_t)M->params, sizeof *o->which);
+    o->result = calloc((size_t)values, sizeof *o->result);
+    o->layer_done = calloc((size_t)M->config.num_hidden_layers, 1);
+    if (!o->partial_at || !o->summed || !o->which || !o->result || !o->layer_done) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
     for (int i = 0; i < M->params; i++) {
         o->partial_at[i] = o->partials;
+        o->which[i] = at_once(o) ? 1 + M->param[i].layer : 0; /* the two ends come last */
         if (M->g[i]) o->partials += cst_grad_norm_blocks(M->param[i].count);
     }
     CST_GO(cst_tensor_create(&o->partial, M->mem, CST_OPTIM, CST_F32, 1, &o->partials, "sums of squares"), fail);
-    CST_GO(cst_tensor_create(&o->norm, M->mem, CST_OPTIM, CST_F32, 1, (int64_t[]){4}, "gradient norm"), fail);
+    CST_GO(cst_tensor_create(&o->norm, M->mem, CST_OPTIM, CST_F32, 1, &values, "gradient norm"), fail);
     cst_tensor_fix(o->partial);
     cst_tensor_fix(o->norm);
     CST_GO(cst_tensor_place(o->partial), fail);
@@ -129,21 +143,37 @@ void cst_optim_free(cst_optim *o)
     free(o->host_behind);
     free(o->partial_at);
     free(o->summed);
+    free(o->which);
+    free(o->layer_done);
+    free(o->result);
     cst_host_optim_free(o->host);
     cst_tensor_free(o->partial);
     cst_tensor_free(o->norm);
     free(o);
 }
 
-static void set_behind(cst_optim *o, int behind)
+/* All updates on the device are still to come, or none; the same of those on the host. */
+static void set_behind(cst_optim *o, int device, int host)
 {
-    int n = o->pieces;
-    for (int i = 0; i < o->pieces; i++) o->list[i].behind = behind;
+    o->model->behind = device ? o->pieces : 0;
+    for (int i = 0; i < o->pieces; i++) o->list[i].behind = device;
     for (int i = 0; i < o->model->params && o->opt.host_layers; i++) {
-        o->host_behind[i] = behind && o->on_host[i];
-        n += o->on_host[i];
+        o->host_behind[i] = host && o->on_host[i];
+        o->model->behind += o->host_behind[i];
     }
-    o->model->behind = behind ? n : 0;
+}
+
+static cst_status whole(const cst_optim *o)
+{
+    if (!o->torn) return CST_OK;
+    return cst_fail(CST_STATE, "a step failed in its backward pass, where a part of the weights was updated: go on from a checkpoint");
+}
+
+/* Nothing of the step is done. */
+static void begin_anew(cst_optim *o)
+{
+    memset(o->summed, 0, (size_t)o->model->params);
+    memset(o->layer_done, 0, (size_t)o->model->config.num_hidden_layers);
 }
 
 cst_status cst_optim_start(cst_optim *o)
@@ -154,8 +184,9 @@ cst_status cst_optim_start(cst_optim *o)
     if (o->opt.host_share > 0 || o->opt.host_layers) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host, o->opt.host_layers > 0));
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) CST_TRY(cst_fill(M->mem, o->list[i].m[k], 0));
-    memset(o->summed, 0, (size_t)M->params);
-    set_behind(o, 0);
+    begin_anew(o);
+    o->torn = 0;
+    set_behind(o, 0, 0);
     return CST_OK;
 }
 
@@ -201,30 +232,55 @@ static cst_status sum_squares(cst_optim *o, int param)
     return CST_OK;
 }
 
-cst_status cst_optim_complete(void *optim, int layer)
-{
-    cst_optim *o = optim;
-    for (int i = 0; i < o->model->params; i++)
-        if (o->model->param[i].layer == layer) CST_TRY(sum_squares(o, i));
-    return CST_OK;
-}
-
 static cst_status compute_norm(cst_optim *o)
 {
     cst_model *M = o->model;
     for (int i = 0; i < M->params; i++) CST_TRY(sum_squares(o, i));
-    return cst_grad_norm_finish(M->mem, o->norm, o->partial, o->partials, (float)o->opt.clip);
+    return cst_grad_norm_finish(M->mem, o->norm, 0, o->partial, 0, o->partials, (float)o->opt.clip);
 }
 
 static cst_status update(cst_optim *o, piece *x)
 {
     cst_model *M = o->model;
+    int i = x->param;
     cst_adamw_step s = o->step;
-    s.weight_decay = M->param[x->param].decay ? o->opt.weight_decay : 0;
-    CST_TRY(cst_adamw(M->mem, M->w[x->param], M->g[x->param], x->first, x->m[0], x->m[1], o->norm, x->behind ? &s : NULL));
+    s.weight_decay = M->param[i].decay ? o->opt.weight_decay : 0;
+    CST_TRY(cst_adamw(M->mem, M->w[i], M->g[i], x->first, x->m[0], x->m[1], o->norm, o->which[i], x->behind ? &s : NULL));
     M->behind -= x->behind;
     x->behind = 0;
     return CST_OK;
+}
+
+/* From here on the step can't be begun anew, where updates are done at once. */
+static void begin_updates(cst_optim *o)
+{
+    o->step = o->next;
+    if (!at_once(o) || o->torn) return;
+    set_behind(o, 1, 0);
+    o->torn = 1;
+}
+
+/* What is still to come of a layer's updates, whose partial sums are there. */
+static cst_status update_layer(cst_optim *o, int layer)
+{
+    const cst_model *M = o->model;
+    int first = cst_param_id(&M->config, CST_ROLE_LAYER_FIRST, layer), end = first + CST_ROLES_PER_LAYER;
+    int64_t at = o->partial_at[first], n = (end < M->params ? o->partial_at[end] : o->partials) - at;
+    if (!n || o->layer_done[layer]) return CST_OK;
+    begin_updates(o);
+    CST_TRY(cst_grad_norm_finish(M->mem, o->norm, 1 + layer, o->partial, at, n, 0));
+    for (int i = 0; i < o->pieces; i++)
+        if (o->list[i].behind && M->param[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
+    o->layer_done[layer] = 1;
+    return CST_OK;
+}
+
+cst_status cst_optim_complete(void *optim, int layer)
+{
+    cst_optim *o = optim;
+    for (int i = 0; i < o->model->params; i++)
+        if (o->model->param[i].layer == layer) CST_TRY(sum_squares(o, i));
+    return at_once(o) && layer >= 0 ? update_layer(o, layer) : CST_OK;
 }
 
 /* A parameter whose state is on the host. */
@@ -237,8 +293,9 @@ static cst_status update_apart(cst_optim *o, int param)
     if (!o->host_behind[param]) return CST_OK;
     CST_TRY(cst_mem_wait(&o->result_read));
     s.weight_decay = M->param[param].decay ? o->opt.weight_decay : 0;
-    int whole = o->host_behind[param] == 1 && o->result[2] != 0;
-    if (o->host) st = cst_host_optim_update(o->host, param, o->result[1], whole ? &s : NULL, &updated);
+    const float *result = o->result + 4 * o->which[param];
+    int wanted = o->host_behind[param] == 1 && result[2] != 0;
+    if (o->host) st = cst_host_optim_update(o->host, param, result[1], wanted ? &s : NULL, &updated);
     if (updated) o->host_behind[param] = 2;
     CST_TRY(st);
     o->host_behind[param] = 0;
@@ -250,8 +307,8 @@ cst_status cst_optim_before(void *optim, int layer)
 {
     cst_optim *o = optim;
     const cst_param *p = o->model->param;
-    if (layer < 0) memset(o->summed, 0, (size_t)o->model->params); /* of a step that was begun anew */
-    for (int i = 0; i < o->pieces; i++)
+    if (layer < 0) begin_anew(o); /* perhaps a step that was begun before */
+    for (int i = 0; i < o->pieces && !at_once(o); i++)
         if (p[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
     for (int i = 0; i < o->model->params && o->opt.host_layers; i++)
         if (p[i].layer <= layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
@@ -260,30 +317,43 @@ cst_status cst_optim_before(void *optim, int layer)
 
 cst_status cst_optim_settle(cst_optim *o)
 {
+    CST_TRY(whole(o));
     for (int i = 0; i < o->pieces; i++)
         if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
     for (int i = 0; i < o->model->params && o->opt.host_layers; i++) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 
+/* Read what the host's updates go by, and, unless each is done at its weight's next use, do them. */
 static cst_status update_on_host(cst_optim *o)
 {
     if (!o->host) return CST_OK;
     CST_TRY(cst_mem_wait(&o->result_read));
-    CST_TRY(cst_tensor_read_async(o->norm, 0, o->result, sizeof o->result, &o->result_read));
+    CST_TRY(cst_tensor_read_async(o->norm, 0, o->result, o->norm->bytes, &o->result_read));
     if (o->opt.host_layers) return CST_OK;
     CST_TRY(cst_mem_wait(&o->result_read));
-    return o->result[2] == 0 ? CST_OK : cst_host_optim_step(o->host, o->result[1], &o->step, o->opt.weight_decay);
+    return cst_host_optim_step(o->host, o->result, o->which, &o->step, o->opt.weight_decay);
 }
 
-cst_status cst_optim_step(cst_optim *o, double lr, int64_t t)
+cst_status cst_optim_begin(cst_optim *o, double lr, int64_t t)
+{
+    CST_TRY(whole(o));
+    o->next = (cst_adamw_step){.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
+                               .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
+    return CST_OK;
+}
+
+cst_status cst_optim_step(cst_optim *o)
 {
     CST_TRY(compute_norm(o));
-    o->step = (cst_adamw_step){.lr = lr, .beta1 = o->opt.beta1, .beta2 = o->opt.beta2, .eps = o->opt.eps,
-                               .bias1 = 1 - pow(o->opt.beta1, (double)t), .bias2 = 1 - pow(o->opt.beta2, (double)t)};
+    begin_updates(o);
+    for (int l = 0; l < o->model->config.num_hidden_layers && at_once(o); l++) CST_TRY(update_layer(o, l));
     CST_TRY(update_on_host(o));
-    set_behind(o, 1);
+    for (int i = 0; i < o->pieces && at_once(o); i++)
+        if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
+    set_behind(o, !at_once(o), 1);
     CST_TRY(cst_mem_step_end(o->model->mem));
-    memset(o->summed, 0, (size_t)o->model->params);
+    begin_anew(o);
+    o->torn = 0;
     return CST_OK;
 }

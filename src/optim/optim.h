@@ -7,8 +7,9 @@
  * divides exactly. The norm is always computed on the device, over all gradients, in the same order. A frozen parameter (no
  * gradient in M->g) has no state and no part in the norm, and keeps its bits.
  *
- * When a weight is updated: an update's scalars are known at a step's end, with the norm, but a parameter's state on the device is
- * brought up to date just before the parameter's first use in the next step (cst_optim_before), so that moments which
+ * When a weight is updated: without clipping (clip 0), on the device, as soon as backward is done with its layer, whose gradients
+ * needn't be kept then; the model's two ends at the step's end. With clipping an update waits for the norm, which is known at a
+ * step's end; a parameter's state on the device is brought up to date just before the parameter's first use in the next step (cst_optim_before), so that moments which
  * don't fit the device travel while a forward pass is computed. Until then M->behind counts what is still to come, and
  * whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
  *
@@ -43,22 +44,26 @@ cst_status cst_optim_start(cst_optim *o);
  * micro-batch of every step, so that all iterations are the same: where nothing is to come, the same tensors are
  * acquired and nothing changes. What failed may be called again. */
 cst_status cst_optim_before(void *optim, int layer);
-/* Do all that is still to come, outside of iterations. */
+/* Do all that is still to come, outside of iterations. STATE as cst_optim_begin. */
 cst_status cst_optim_settle(cst_optim *o);
 /* cst_pass.complete, with the optimizer as user: of gradients that are complete the sums of squares are taken at once,
- * instead of bringing them again in cst_optim_step. For the last micro-batch of a step. */
+ * instead of bringing them again in cst_optim_step, and without clipping the layer is updated. For the last micro-batch of a
+ * step. When it, or what comes before cst_optim_step, fails without clipping, the step can't be begun anew. */
 cst_status cst_optim_complete(void *optim, int layer);
-/* One update with M's gradients, see above, which ends the manager's iteration. t counts from 1 (bias correction). Does nothing
- * when a gradient isn't finite. Gradients are left as they are. With state on the host it waits for the norm, then works
+/* A step begins, number t from 1 on (bias correction), with this learning rate. STATE when the one before failed in its backward pass
+ * with a part of the weights updated: nothing but cst_optim_start goes on from there. */
+cst_status cst_optim_begin(cst_optim *o, double lr, int64_t t);
+/* One update with M's gradients, see above, which ends the manager's iteration. Does nothing when a gradient isn't finite, or,
+ * without clipping, nothing to the layer that has it, and to the two ends of the model. Gradients are left as they are. With state on the host it waits for the norm, then works
  * through the parameters, whose update is done then; else it returns at once. */
-cst_status cst_optim_step(cst_optim *o, double lr, int64_t t);
+cst_status cst_optim_step(cst_optim *o);
 /* Elements [first, first + count) of parameter `param`'s first (which 0) or second (1) moment, to or from host memory;
  * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. Both settle first. */
 cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, float *dst, size_t count);
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count);
 /* Whether parameter `param` has its state on the host. */
 int cst_optim_on_host(const cst_optim *o, int param);
-/* [4] f32 on the device: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
+/* f32 on the device, its first four values: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
 cst_tensor *cst_optim_norm(const cst_optim *o);
 
 #endif

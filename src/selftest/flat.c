@@ -55,7 +55,7 @@ cst_status cst_trial_adamw(cst_trial *r)
         hm2[i] = s.beta2 * hm2[i] + (1 - s.beta2) * grad * grad;
         hw[AT + i] = hw[AT + i] * (1 - s.lr * s.weight_decay) - s.lr / s.bias1 * hm1[i] / (sqrt(hm2[i]) / sqrt(s.bias2) + s.eps);
     }
-    CST_TRY(cst_adamw(r->m, w, g, AT, m1, m2, norm, &s));
+    CST_TRY(cst_adamw(r->m, w, g, AT, m1, m2, norm, 0, &s));
     CST_TRY(cst_trial_compare(r, "AdamW's weights", w, hw, 1e-6, 1));
     CST_TRY(cst_trial_compare(r, "AdamW's first moment", m1, hm1, 1e-6, 1));
     return cst_trial_compare(r, "AdamW's second moment", m2, hm2, 1e-6, 1);
@@ -75,6 +75,6 @@ cst_status cst_trial_grad_norm(cst_trial *r)
     for (int i = 0; i < FEW; i++) sum += hb[i] * hb[i];
     CST_TRY(cst_grad_norm_partial(r->m, partial, 0, a));
     CST_TRY(cst_grad_norm_partial(r->m, partial, first, b));
-    CST_TRY(cst_grad_norm_finish(r->m, result, partial, all, 2));
+    CST_TRY(cst_grad_norm_finish(r->m, result, 0, partial, 0, all, 2));
     return cst_trial_compare(r, "gradient norm", result, (double[]){sqrt(sum), 2 / (sqrt(sum) + 1e-6), 1, 0}, 1e-6, 0);
 }

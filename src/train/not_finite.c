@@ -45,7 +45,7 @@ static cst_status name_first(const cst_session *s, cst_tensor *const *t, const c
 static cst_status same_gradients(cst_session *s, const cst_train_options *o, int64_t step, int32_t *ids)
 {
     s->keeps_gradients = 1;
-    CST_TRY(cst_session_begin(s));
+    CST_TRY(cst_session_begin(s, 0, 1));
     for (int64_t a = 0; a < s->o.accum; a++) {
         int rows;
         uint64_t index = (uint64_t)((step - 1) * s->o.accum + a);

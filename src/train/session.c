@@ -118,9 +118,9 @@ static cst_status dry_run(cst_session *s, cst_placement placement, int recompute
     s->recompute = recompute;
     CST_TRY(set_up(s, placement));
     if (!s->o.forward_only) {
-        CST_TRY(cst_session_begin(s));
+        CST_TRY(cst_session_begin(s, 0, 1));
         for (int i = 0; i < micros; i++) CST_TRY(cst_session_micro(s, (uint64_t)i));
-        if (s->optim) CST_TRY(cst_optim_step(s->optim, 0, 1));
+        if (s->optim) CST_TRY(cst_optim_step(s->optim));
     }
     CST_TRY(cst_session_evaluate(s));
     s->planned = cst_mem_plan_bytes(s->mem);
@@ -513,9 +513,10 @@ cst_status cst_session_close(cst_session *s, cst_status st)
     return st == CST_OK ? books : cst_fail(st, "%s", why);
 }
 
-cst_status cst_session_begin(cst_session *s)
+cst_status cst_session_begin(cst_session *s, double lr, int64_t t)
 {
     s->micros = 0;
+    if (s->optim && !s->keeps_gradients) CST_TRY(cst_optim_begin(s->optim, lr, t));
     CST_TRY(cst_mem_step(s->mem));
     return cst_fill(s->mem, s->losses, 0);
 }

@@ -117,12 +117,13 @@ void cst_outlook_clear(cst_outlook *x);
 /* *least: the smallest budget that works; *all: one for which nothing migrates. */
 cst_status cst_session_extremes(uint64_t *least, uint64_t *all, cst_session *s);
 
-/* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro. micro:
+/* One step's parts. begin: the sum of losses becomes 0; gradients are undefined until the first micro; lr, t: cst_optim_begin's, unused
+ * without an optimizer. micro:
  * forward and backward of the batch set in s->batch; the first one after begin overwrites the gradients, the others
  * add to them. index counts all micro-batches since the run's first. */
-cst_status cst_session_begin(cst_session *s);
+cst_status cst_session_begin(cst_session *s, double lr, int64_t t);
 cst_status cst_session_micro(cst_session *s, uint64_t index);
-/* Weights and moments as they are after the last cst_optim_step: its update is left to the next step's forward pass. Before
+/* Weights and moments as they are after the last cst_optim_step: its update may be left to the next step's forward pass. Before
  * anything but a step's parts reads M->w (cst_session_evaluate, cst_evaluate, cst_train and checkpoints do it themselves). */
 cst_status cst_session_settle(cst_session *s);
 /* Losses of the batch set in s->batch to s->loss. */

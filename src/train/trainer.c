@@ -90,7 +90,8 @@ static cst_status finish_step(run *r, pending *p)
                            .finite = p->norm[2] != 0, .ms = s * 1e3, .tokens_per_s = tokens / s,
                            .eta_s = mean_s * (double)(last - p->step), .valid_loss = p->valid_loss, .device_bytes = stats.used,
                            .device_peak = stats.reserved_peak, .h2d_bytes = p->h2d, .d2h_bytes = p->d2h};
-    if (!rep.finite) cst_log(CST_LOG_WARN, "step %lld: a gradient is not finite; the update was left out", (long long)p->step);
+    if (!rep.finite) cst_log(CST_LOG_WARN, "step %lld: a gradient is not finite; %s left out", (long long)p->step,
+                             so->optim.clip > 0 ? "the update was" : "its layer's update and those of the embeddings and the head were");
     if (p->step == r->start + 1) r->result->first_loss = p->loss;
     r->result->last_loss = p->loss;
     r->result->steps = p->step;
@@ -105,7 +106,8 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
 {
     cst_session *s = r->s;
     int64_t accum = s->o.accum;
-    CST_TRY(cst_session_begin(s));
+    p->lr = cst_schedule_lr(&r->o->schedule, t);
+    CST_TRY(cst_session_begin(s, p->lr, t + 1));
     for (int64_t a = 0; a < accum; a++) {
         int rows;
         uint64_t index = (uint64_t)(t * accum + a);
@@ -113,11 +115,10 @@ static cst_status enqueue_step(run *r, int64_t t, pending *p)
         CST_TRY(cst_batch_set_counted(s->batch, r->ids, NULL, cst_batches_counts(r->o->train), s->o.config.vocab_size));
         CST_TRY(cst_session_micro(s, index));
     }
-    p->lr = cst_schedule_lr(&r->o->schedule, t);
     p->valid_loss = NAN;
     p->done_at = 0;
     p->end_ns = 0;
-    CST_TRY(cst_optim_step(s->optim, p->lr, t + 1));
+    CST_TRY(cst_optim_step(s->optim));
     CST_TRY(cst_tensor_read_async(s->losses, 0, &p->loss, sizeof p->loss, &p->loss_read));
     CST_TRY(cst_tensor_read_async(cst_optim_norm(s->optim), 0, p->norm, sizeof p->norm, &p->norm_read));
     cst_mem_stats stats;

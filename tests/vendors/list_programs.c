@@ -171,9 +171,9 @@ static void arrays(void)
     static const cst_adamw_step step = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .bias1 = 0.1, .bias2 = 0.001};
     const int64_t n = 1000;
     cst_tensor *g = F(n, 0), *norm = F(4, 0), *partial = F(cst_grad_norm_blocks(n), 0);
-    ok(cst_adamw(mem, F(n, 0), g, 0, F(n, 0), F(n, 0), norm, &step), "adamw");
+    ok(cst_adamw(mem, F(n, 0), g, 0, F(n, 0), F(n, 0), norm, 0, &step), "adamw");
     ok(cst_grad_norm_partial(mem, partial, 0, g), "grad_norm");
-    ok(cst_grad_norm_finish(mem, norm, partial, cst_grad_norm_blocks(n), 1), "grad_norm");
+    ok(cst_grad_norm_finish(mem, norm, 0, partial, 0, cst_grad_norm_blocks(n), 1), "grad_norm");
     ok(cst_fill(mem, g, 1), "fill");
     for (int from = CST_F32; from <= CST_BF16; from++)
         for (int to = CST_F32; to <= CST_BF16; to++) ok(cst_cast(mem, tensor((cst_type)to, n, 0), tensor((cst_type)from, n, 0)), "cast");
