@@ -21,7 +21,7 @@
  * Operands may be stored in 16 bits: packing converts them; strips take op(B) in fp32 only.
  *
  * Set by the host: TA, TB (stored transposed); TILE_TYPE and PANEL_TYPE, how what becomes tiles and panels is stored: 0 f32,
- * 1 f16, 2 bf16; KC, COUNT; PREFETCH where the compiler has it.
+ * 1 f16, 2 bf16; KC, COUNT; KIND, which of the four, in that order: no other is compiled; PREFETCH where the compiler has it; NARROW where registers have less than 16 numbers.
  */
 #include "common.clh"
 
@@ -44,7 +44,9 @@
 #define MR 8
 #define NR 32
 #define ONE __attribute__((reqd_work_group_size(1, 1, 1)))
-#define EACH8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define UPPER4(X) X(0) X(1) X(2) X(3)
+#define LOWER4(X) X(4) X(5) X(6) X(7)
+#define EACH8(X) UPPER4(X) LOWER4(X)
 #define EACH16(X) EACH8(X) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
 
 #if PREFETCH /* a pointer without address space is what the builtin takes */
@@ -75,6 +77,12 @@
 #define NAME(x) x##_local
 #include "gemm_cpu_pack.clh"
 
+#define COLUMNS 0
+#define PACKED 1
+#define ROWS 2
+#define STRIPS 3
+
+#if KIND == COLUMNS || KIND == PACKED
 /* Group i packs rows 32 i .. 32 i + 31 of op(A) into four tiles; rows past m become zero. */
 __kernel ONE void gemm_pack_tiles(IN(TILE_T, a), __global float *packed, const int m, const int k, const ulong lda)
 {
@@ -82,7 +90,7 @@ __kernel ONE void gemm_pack_tiles(IN(TILE_T, a), __global float *packed, const i
     const int row = get_group_id(0) * NR;
     pack_tiles_global(packed + (ulong)row * k, (ulong)k * MR, a + (TA ? (ulong)row : row * lda), lda, TA, k, min(NR, m - row));
 }
-
+#else
 /* Group i packs 32 rows of op(A), or 32 columns of op(B), from 32 i; those past `rows` become zero. along: they are
  * stored next to each other, else k is. */
 __kernel ONE void gemm_pack_panels(IN(PANEL_T, x), __global float *packed, const int rows, const int k, const ulong ld, const int along)
@@ -92,6 +100,9 @@ __kernel ONE void gemm_pack_panels(IN(PANEL_T, x), __global float *packed, const
     pack_panel_global(packed + (ulong)row * k, x + (along ? (ulong)row : row * ld), ld, along, k, min(NR, rows - row));
 }
 
+#endif
+
+#if KIND == PACKED
 /* The same for the whole of a matrix [k,cols], into a tensor that is kept. */
 __kernel ONE void gemm_keep_panels(IN(PANEL_T, x), OUT(float, packed), const int cols, const int k)
 {
@@ -100,6 +111,8 @@ __kernel ONE void gemm_keep_panels(IN(PANEL_T, x), OUT(float, packed), const int
     const int col = get_group_id(0) * NR;
     pack_panel_global(packed + (ulong)col * k, x + col, cols, 1, k, min(NR, cols - col));
 }
+
+#endif
 
 /* What becomes of a tile's sums. */
 typedef struct epilogue {
@@ -143,14 +156,30 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
 }
 
 #define START(r) float16 s##r = 0.0f, v##r = 0.0f;
-#define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((float16)(BROADCAST(r)), w, v##r);
 /* The sums of one tile over kc of k. */
+#if NARROW /* a quarter of the tile at a time: 4 x 16 sums and 16 columns, as 16 registers of 8 numbers have room for */
+#define STEP_S(r) s##r = fma((float16)(BROADCAST(r)), u, s##r);
+#define STEP_V(r) v##r = fma((float16)(BROADCAST(r)), u, v##r);
+#define QUARTER(kc, panel, side, FOUR, STEP)            \
+    for (int j = 0; j < (kc); j++) {                    \
+        const float16 u = vload16(2 * j + side, panel); \
+        FOUR(STEP)                                      \
+    }
+#define SUMS(kc, panel)                   \
+    EACH8(START)                          \
+    QUARTER(kc, panel, 0, UPPER4, STEP_S) \
+    QUARTER(kc, panel, 0, LOWER4, STEP_S) \
+    QUARTER(kc, panel, 1, UPPER4, STEP_V) \
+    QUARTER(kc, panel, 1, LOWER4, STEP_V)
+#else
+#define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((float16)(BROADCAST(r)), w, v##r);
 #define SUMS(kc, panel)                                                              \
     EACH8(START)                                                                     \
     for (int j = 0; j < (kc); j++) {                                                 \
         const float16 u = vload16(2 * j, panel), w = vload16(2 * j + 1, panel);      \
         EACH8(STEP)                                                                  \
     }
+#endif
 
 /* Ask for line `i` of what the group packs next: k of op(B) from k1, `count` panels from column `first`. */
 #define prefetch_next(b_, i)                                                                                         \
@@ -174,7 +203,9 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
         EACH8(STORE_PART)                   \
     }
 
+#if KIND != STRIPS
 #define BROADCAST(r) t[j * MR + r]
+#endif
 /* kc of k, from k0, of all tiles of a group's panels: PANEL says where panel p is, MEANWHILE is done before a tile's sums. */
 #define EACH_TILE(PANEL, MEANWHILE)                                                        \
     for (int row = 0; row < m; row += MR) {                                                \
@@ -192,6 +223,7 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
         }                                                                                  \
     }
 
+#if KIND == COLUMNS
 __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), const int m, const int n, const int k, const ulong ldb,
                              OUTPUT_ARGS)
 {
@@ -212,7 +244,7 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
                   for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);)
     }
 }
-
+#elif KIND == PACKED
 __kernel ONE void gemm_packed(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong step,
                              OUTPUT_ARGS)
 {
@@ -224,7 +256,7 @@ __kernel ONE void gemm_packed(__global const float *packed, IN(float, b), const 
         EACH_TILE(__global const float *panel = b + col / NR * step + (ulong)k0 * NR;, )
     }
 }
-
+#elif KIND == ROWS
 __kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const int m, const int n, const int k, const ulong lda,
                              OUTPUT_ARGS)
 {
@@ -250,8 +282,7 @@ __kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const i
         }
     }
 }
-#undef BROADCAST
-
+#else
 /* Row `row` of C, `cols` of its 8 numbers inside. */
 void put_8(__global float *c, float8 x, const int row, const int cols, const epilogue e)
 {
@@ -309,3 +340,4 @@ __kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const 
         }
     }
 }
+#endif

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "device/source.h"
 #include "gemm/engine.h"
+#include "gemm/packed.h"
 #include "gemm/state.h"
 
 static cst_tensor *a, *b, *halves;
@@ -203,7 +204,7 @@ START_TEST(a_wrong_engine_is_out_of_use)
 }
 END_TEST
 
-/* The kernel for weights kept packed is part of the proof. */
+/* The kernel for weights kept packed proves itself where it will be used. */
 START_TEST(a_wrong_kernel_for_kept_weights_is_noticed)
 {
     char dir[400];
@@ -213,9 +214,12 @@ START_TEST(a_wrong_kernel_for_kept_weights_is_noticed)
     snprintf(dir, sizeof dir, "%s/cl", cache);
     plant_fault(dir, "col / NR * step + (ulong)k0", "col / NR * step + (ulong)13");
     setenv("CASTOR_CL_DIR", dir, 1);
-    ck_fails(cst_gemm_prove(&before, dev, &g, &how), CST_STATE, "wrong result");
-    g.trans_b = 1; /* these are never packed */
     ck_ok(cst_gemm_prove(&before, dev, &g, &how));
+    g.b = op_tensor("w", CST_PARAM, 64, 64, NULL);
+    g.ldb = 64;
+    ck_ok(cst_gemm_keep_packed(g.b));
+    ck_fails(cst_gemm_prove(&before, dev, &g, &how), CST_STATE, "wrong result");
+    cst_tensor_free(g.b);
     unsetenv("CASTOR_CL_DIR");
 }
 END_TEST

@@ -181,6 +181,29 @@ START_TEST(small_tiles_agree_with_double_reference)
 }
 END_TEST
 
+/* CPUs with narrow vectors keep fewer sums in registers, in the same order. */
+START_TEST(narrow_vectors_give_the_same_bits)
+{
+    static const int sizes[][2] = {{130, 64}, {33, 10}, {65, 128}};
+    const int as_it_is = dev->narrow;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        problem p;
+        float *got[2][5];
+        problem_make(&p, 2, sizes[i][0], 2, sizes[i][1], 1);
+        for (int narrow = 0; narrow < 2; narrow++) {
+            dev->narrow = narrow;
+            device_run(&p, got[narrow]);
+        }
+        for (int r = 0; r < 5; r++) {
+            ck_assert(!memcmp(got[0][r], got[1][r], (r == 1 ? p.rows : p.n) * sizeof(float)));
+            free(got[0][r]), free(got[1][r]);
+        }
+        problem_free(&p);
+    }
+    dev->narrow = as_it_is;
+}
+END_TEST
+
 START_TEST(agrees_at_a_realistic_size)
 {
     problem p;
@@ -356,9 +379,11 @@ int main(void)
 {
     Suite *s = suite_create("attention");
     TCase *tc = op_case(s, "attention");
+    builds_are_of_use = 0;
     tcase_add_test(tc, reference_agrees_with_finite_differences);
     tcase_add_loop_test(tc, agrees_with_double_reference, 0, sizeof head_sizes / sizeof *head_sizes);
     tcase_add_test(tc, small_tiles_agree_with_double_reference);
+    tcase_add_test(tc, narrow_vectors_give_the_same_bits);
     tcase_add_test(tc, agrees_at_a_realistic_size);
     tcase_add_test(tc, large_scores_do_not_overflow);
     tcase_add_test(tc, finds_the_needle);

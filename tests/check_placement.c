@@ -330,6 +330,7 @@ START_TEST(static_is_foreseen)
     }
     cst_mem_get_stats(s->mem, &before);
     ck_ok(cst_optim_step(s->optim));
+    ck_ok(cst_session_settle(s));
     cst_mem_get_stats(s->mem, &after);
     up = after.h2d_bytes - before.h2d_bytes;
     ck_assert_uint_eq(x.up_bytes, up);

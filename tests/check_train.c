@@ -423,7 +423,8 @@ START_TEST(without_clipping_a_layer_with_infinite_gradients_is_left_out)
     for (int i = 0; i < M->params; i++) ck_ok(cst_fill(s->mem, M->g[i], 1));
     ck_ok(cst_tensor_write(M->g[cst_param_id(&M->config, CST_ROLE_Q_WEIGHT, 0)], 8, &bad, 4));
     ck_ok(cst_optim_step(s->optim));
-    ck_assert_int_eq(M->behind, 0); /* nothing is left for the next step */
+    ck_assert(_i || !M->behind); /* on the device nothing is left for the next step */
+    ck_ok(cst_session_settle(s));
     for (int i = 0; i < M->params; i++) {
         float *after = op_read(M->w[i]);
         ck_assert_msg((memcmp(before[i], after, M->w[i]->bytes) != 0) == (M->param[i].layer > 0), "%s", M->param[i].name);

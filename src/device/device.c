@@ -68,6 +68,7 @@ static void describe(cst_device_info *d, cl_platform_id p, cl_device_id id)
     SCALAR(id, CL_DEVICE_MEM_BASE_ADDR_ALIGN, align_bits);
     SCALAR(id, CL_DEVICE_HOST_UNIFIED_MEMORY, unified);
     SCALAR(id, CL_DEVICE_SINGLE_FP_CONFIG, single);
+    SCALAR(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, d->vector);
     SCALAR(id, CL_DEVICE_DOUBLE_FP_CONFIG, dbl);
     d->mem_bytes = mem;
     d->max_alloc = alloc;
@@ -233,6 +234,7 @@ static void shape_set(cst_device *dev)
     dev->vec = shape.vec;
     /* Intel's GPUs have 128 registers as wide as their smallest sub-group; AMD's and NVIDIA's have about 255 */
     dev->registers = d->sub_group ? 128 : 255;
+    dev->narrow = dev->is_cpu && d->vector > 1 && d->vector < 16;
 }
 
 cst_status cst_device_open(cst_device **out, const char *spec, int profile)

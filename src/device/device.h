@@ -28,6 +28,7 @@ typedef struct cst_device_info {
     int fp16, fp64;          /* arithmetic in these types */
     int exact_divide;        /* correctly rounded fp32 divide and square root */
     int unified;             /* device and host share their memory */
+    cl_uint vector;          /* numbers of a vector register, as the driver says; 1 where it speaks of scalars */
     size_t sub_group;        /* smallest sub-group, where the driver tells (Intel's), else 0 */
     unsigned quirks;         /* CST_QUIRK_ flags, see quirks.h */
 } cst_device_info;
@@ -46,6 +47,7 @@ typedef struct cst_device {
     int is_cpu;              /* one work-item per group and wide vectors, instead of work-groups */
     int group, vec;          /* the shape of kernels, as in cst_shape, but of those in `reshaped` */
     int registers;           /* numbers that a work-item keeps in registers at most */
+    int narrow;              /* a CPU whose vectors have less than 16 numbers: kernels get -DNARROW=1 and keep fewer sums in registers */
     char reshaped[16][24];   /* files of cl/ that are built in the other shape, see cst_device_reshape */
     int reshapes;
     struct json_t *verdicts; /* see verdict.h; NULL before they were asked for */

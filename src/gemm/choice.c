@@ -120,7 +120,7 @@ static int count_for(int64_t size, int width, int kc, int most, uint64_t bytes, 
  * cache, of which a group takes a quarter. */
 static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g)
 {
-    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512};
+    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, dev->narrow ? 256 : 512};
     uint64_t bytes = dev->info.local_bytes / 4;
     if (g->trans_b && g->b->type == CST_F32 && g->m <= 512) {
         how.kind = CST_GEMM_STRIPS;

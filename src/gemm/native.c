@@ -28,12 +28,14 @@ static int type_code(const cst_tensor *t)
     return t->type == CST_F16 ? 1 : t->type == CST_BF16 ? 2 : 0;
 }
 
-static void build_options(char *s, size_t size, cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how)
+/* kept: with B's panels packed beforehand. */
+static void build_options(char *s, size_t size, cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, int kept)
 {
+    int kind = how->kind == CST_GEMM_COLUMNS ? kept : how->kind == CST_GEMM_ROWS ? 2 : 3; /* as cl/gemm_cpu.cl has them */
     int strips = how->kind == CST_GEMM_STRIPS, a = type_code(g->a), b = type_code(g->b);
     int prefetch = (cst_mem_device(mem)->info.quirks & CST_QUIRK_PREFETCH) != 0;
-    snprintf(s, size, "-DTA=%d -DTB=%d -DTILE_TYPE=%d -DPANEL_TYPE=%d -DKC=%d -DCOUNT=%d -DPREFETCH=%d", g->trans_a, g->trans_b,
-             strips ? b : a, strips ? a : b, how->kc, how->count, prefetch);
+    snprintf(s, size, "-DTA=%d -DTB=%d -DTILE_TYPE=%d -DPANEL_TYPE=%d -DKC=%d -DCOUNT=%d -DKIND=%d -DPREFETCH=%d", g->trans_a, g->trans_b,
+             strips ? b : a, strips ? a : b, how->kc, how->count, kind, prefetch);
 }
 
 static int64_t a_at(const cst_gemm_args *g, const part *b)
@@ -119,7 +121,7 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     int64_t k = least(g->k, K_MOST), most = packed_bytes(cst_mem_device(mem)) / 4 / k / NR * NR;
     if (most < NR) most = NR;
     int64_t m = by_rows ? g->m : least(g->m, most), n = by_rows ? least(g->n, most) : g->n;
-    build_options(options, sizeof options, mem, g, how);
+    build_options(options, sizeof options, mem, g, how, kept != NULL);
     if (kept) CST_TRY(cst_packed_refresh(mem, kept, g, options));
     for (int64_t m0 = 0; m0 < g->m; m0 += m)
         for (int64_t n0 = 0; n0 < g->n; n0 += n)

@@ -15,6 +15,12 @@
 #define N 151
 #define BUDGET ((uint64_t)24 << 20)
 
+/* Will the product take B from a packed copy? */
+static int packed(const cst_gemm_args *g, const cst_gemm_choice *how)
+{
+    return how->engine == CST_GEMM_NATIVE && cst_packed_for(g) != NULL;
+}
+
 /* A verdict holds for this engine, form and types, these kernels and, with CLBlast, these settings. */
 static void describe(char *text, size_t size, const cst_gemm_state *s, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
@@ -22,7 +28,7 @@ static void describe(char *text, size_t size, const cst_gemm_state *s, const cst
     uint64_t hash = s->tuning.has_xgemm ? XXH3_64bits(&s->tuning.xgemm, sizeof s->tuning.xgemm) : 0;
     if (how->engine == CST_GEMM_CLBLAST) hash ^= cst_verdict_hash("gemm_epilogue");
     else hash = cst_verdict_hash("gemm_cpu");
-    snprintf(text, size, "%s %c%c %s %s %016llx", cst_gemm_choice_text(variant, how), "NT"[g->trans_a != 0], "NT"[g->trans_b != 0],
+    snprintf(text, size, "%s%s %c%c %s %s %016llx", cst_gemm_choice_text(variant, how), packed(g, how) ? " packed" : "", "NT"[g->trans_a != 0], "NT"[g->trans_b != 0],
              cst_type_name(g->a->type), cst_type_name(g->b->type), (unsigned long long)hash);
 }
 
@@ -82,8 +88,8 @@ static cst_status product(cst_mem *m, const cst_gemm_args *g, float *x[5], const
     return compare(g, (const float *const *)x, x[4]);
 }
 
-/* One product with everything that an epilogue has; where B can be kept packed, another one like that. */
-static cst_status try_it(cst_mem *m, cst_gemm_args g, const cst_gemm_choice *how)
+/* One product with everything that an epilogue has. */
+static cst_status try_it(cst_mem *m, cst_gemm_args g, const cst_gemm_choice *how, int keep_packed)
 {
     cst_tensor *t[5] = {NULL, NULL, NULL, NULL, NULL};
     float *x[5] = {NULL, NULL, NULL, NULL, NULL};
@@ -92,9 +98,7 @@ static cst_status try_it(cst_mem *m, cst_gemm_args g, const cst_gemm_choice *how
     cst_status st = CST_OK;
     for (int i = 0; i < 5; i++) CST_GO(operand(&t[i], &x[i], m, type[i], size[i][0], size[i][1], (uint64_t)i), out);
     g.a = t[0], g.b = t[1], g.bias = t[2], g.residual = t[3], g.c = t[4], g.relu = 1;
-    CST_GO(product(m, &g, x, how), out);
-    if (how->engine == CST_GEMM_CLBLAST || g.trans_b || type[1] != CST_F32) goto out;
-    CST_GO(cst_gemm_keep_packed(t[1]), out);
+    if (keep_packed) CST_GO(cst_gemm_keep_packed(t[1]), out);
     CST_GO(product(m, &g, x, how), out);
 out:
     for (int i = 0; i < 5; i++) {
@@ -111,7 +115,7 @@ static cst_status prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_
     CST_TRY(cst_mem_create(&m, dev, BUDGET));
     cst_gemm_args small = {.m = M, .n = N, .k = k, .trans_a = g->trans_a != 0, .trans_b = g->trans_b != 0, .a = g->a, .b = g->b, .batch = 1,
                            .lda = g->trans_a ? M : k, .ldb = g->trans_b ? k : N, .ldc = N, .ldr = N};
-    cst_status st = try_it(m, small, how), freed;
+    cst_status st = try_it(m, small, how, packed(g, how)), freed;
     char detail[256];
     snprintf(detail, sizeof detail, "%s", st == CST_OK ? "" : cst_detail());
     freed = cst_mem_free(m);

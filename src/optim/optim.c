@@ -29,9 +29,10 @@ struct cst_optim {
     unsigned char *layer_done;    /* [layers] of this step, without clipping */
     cst_host_optim *host;         /* the rest's state, or NULL */
     unsigned char *on_host;       /* [params] */
-    unsigned char *host_behind;   /* [params] with host_layers: 1: its update is still to come, 2: sending it */
-    float *result;                /* `norm` as it came down for the host */
-    cl_event result_read;
+    unsigned char *host_behind;   /* [params] 1: its update is still to come, 2: sending it */
+    float *result;                /* `norm` as it comes down for the host, four values a result */
+    cl_event *came;               /* [results] */
+    int results;
     cst_tensor *partial, *norm;   /* partial sums of squares of all gradients; four values a result, see `which` */
     int *which;                   /* [params] the result that tells whether it may be updated: 0 is of all gradients, 1 + layer of a layer's */
     int64_t partials;
@@ -101,7 +102,8 @@ static cst_status choose_sides(cst_optim *o)
 cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_options *opt)
 {
     cst_optim *o = calloc(1, sizeof *o);
-    int64_t values = 4 * (opt->clip > 0 ? 1 : 1 + M->config.num_hidden_layers);
+    int results = opt->clip > 0 ? 1 : 1 + (int)M->config.num_hidden_layers;
+    int64_t values = 4 * results;
     cst_status st;
     if (!o) return cst_fail(CST_NO_MEMORY, "optimizer");
     o->model = M;
@@ -110,8 +112,10 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     o->summed = calloc((size_t)M->params, 1);
     o->which = calloc((size_t)M->params, sizeof *o->which);
     o->result = calloc((size_t)values, sizeof *o->result);
+    o->came = calloc((size_t)results, sizeof *o->came);
     o->layer_done = calloc((size_t)M->config.num_hidden_layers, 1);
-    if (!o->partial_at || !o->summed || !o->which || !o->result || !o->layer_done) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
+    if (!o->partial_at || !o->summed || !o->which || !o->result || !o->came || !o->layer_done) CST_GO(cst_fail(CST_NO_MEMORY, "optimizer"), fail);
+    o->results = results;
     for (int i = 0; i < M->params; i++) {
         o->partial_at[i] = o->partials;
         o->which[i] = at_once(o) ? 1 + M->param[i].layer : 0; /* the two ends come last */
@@ -138,7 +142,8 @@ void cst_optim_free(cst_optim *o)
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) cst_tensor_free(o->list[i].m[k]);
     free(o->list);
-    cst_mem_wait(&o->result_read);
+    for (int r = 0; r < o->results; r++) cst_mem_wait(&o->came[r]);
+    free(o->came);
     free(o->on_host);
     free(o->host_behind);
     free(o->partial_at);
@@ -152,13 +157,13 @@ void cst_optim_free(cst_optim *o)
     free(o);
 }
 
-/* All updates on the device are still to come, or none; the same of those on the host. */
-static void set_behind(cst_optim *o, int device, int host)
+/* All updates are still to come, or none. */
+static void set_behind(cst_optim *o, int behind)
 {
-    o->model->behind = device ? o->pieces : 0;
-    for (int i = 0; i < o->pieces; i++) o->list[i].behind = device;
-    for (int i = 0; i < o->model->params && o->opt.host_layers; i++) {
-        o->host_behind[i] = host && o->on_host[i];
+    o->model->behind = behind ? o->pieces : 0;
+    for (int i = 0; i < o->pieces; i++) o->list[i].behind = behind;
+    for (int i = 0; i < o->model->params; i++) {
+        o->host_behind[i] = behind && o->on_host[i];
         o->model->behind += o->host_behind[i];
     }
 }
@@ -181,12 +186,12 @@ cst_status cst_optim_start(cst_optim *o)
     cst_model *M = o->model;
     cst_host_optim_free(o->host);
     o->host = NULL;
-    if (o->opt.host_share > 0 || o->opt.host_layers) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host, o->opt.host_layers > 0));
+    if (o->opt.host_share > 0 || o->opt.host_layers) CST_TRY(cst_host_optim_create(&o->host, M, o->on_host));
     for (int i = 0; i < o->pieces; i++)
         for (int k = 0; k < 2; k++) CST_TRY(cst_fill(M->mem, o->list[i].m[k], 0));
     begin_anew(o);
     o->torn = 0;
-    set_behind(o, 0, 0);
+    set_behind(o, 0);
     return CST_OK;
 }
 
@@ -227,7 +232,7 @@ static cst_status sum_squares(cst_optim *o, int param)
     cst_model *M = o->model;
     if (!M->g[param] || o->summed[param]) return CST_OK;
     CST_TRY(cst_grad_norm_partial(M->mem, o->partial, o->partial_at[param], M->g[param]));
-    if (o->host && o->opt.host_layers && o->on_host[param]) CST_TRY(cst_host_optim_fetch(o->host, param));
+    if (o->host && o->on_host[param]) CST_TRY(cst_host_optim_fetch(o->host, param));
     o->summed[param] = 1;
     return CST_OK;
 }
@@ -256,8 +261,16 @@ static void begin_updates(cst_optim *o)
 {
     o->step = o->next;
     if (!at_once(o) || o->torn) return;
-    set_behind(o, 1, 0);
+    set_behind(o, 1);
     o->torn = 1;
+}
+
+/* The host's updates go by this result. */
+static cst_status fetch_result(cst_optim *o, int which)
+{
+    if (!o->host) return CST_OK;
+    CST_TRY(cst_mem_wait(&o->came[which]));
+    return cst_tensor_read_async(o->norm, 4 * (size_t)which * sizeof(float), o->result + 4 * which, 4 * sizeof(float), &o->came[which]);
 }
 
 /* What is still to come of a layer's updates, whose partial sums are there. */
@@ -271,16 +284,9 @@ static cst_status update_layer(cst_optim *o, int layer)
     CST_TRY(cst_grad_norm_finish(M->mem, o->norm, 1 + layer, o->partial, at, n, 0));
     for (int i = 0; i < o->pieces; i++)
         if (o->list[i].behind && M->param[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
+    CST_TRY(fetch_result(o, 1 + layer));
     o->layer_done[layer] = 1;
     return CST_OK;
-}
-
-cst_status cst_optim_complete(void *optim, int layer)
-{
-    cst_optim *o = optim;
-    for (int i = 0; i < o->model->params; i++)
-        if (o->model->param[i].layer == layer) CST_TRY(sum_squares(o, i));
-    return at_once(o) && layer >= 0 ? update_layer(o, layer) : CST_OK;
 }
 
 /* A parameter whose state is on the host. */
@@ -291,15 +297,28 @@ static cst_status update_apart(cst_optim *o, int param)
     int updated = 1;
     cst_status st = CST_OK;
     if (!o->host_behind[param]) return CST_OK;
-    CST_TRY(cst_mem_wait(&o->result_read));
+    CST_TRY(cst_mem_wait(&o->came[o->which[param]]));
     s.weight_decay = M->param[param].decay ? o->opt.weight_decay : 0;
     const float *result = o->result + 4 * o->which[param];
-    int wanted = o->host_behind[param] == 1 && result[2] != 0;
-    if (o->host) st = cst_host_optim_update(o->host, param, result[1], wanted ? &s : NULL, &updated);
+    int finite = result[2] != 0, send = o->host_behind[param] == 2;
+    if (o->host && (finite || send)) st = cst_host_optim_update(o->host, param, result[1], send ? NULL : &s, &updated);
     if (updated) o->host_behind[param] = 2;
     CST_TRY(st);
     o->host_behind[param] = 0;
     M->behind--;
+    return CST_OK;
+}
+
+cst_status cst_optim_complete(void *optim, int layer)
+{
+    cst_optim *o = optim;
+    const cst_param *p = o->model->param;
+    for (int i = 0; i < o->model->params; i++)
+        if (p[i].layer == layer) CST_TRY(sum_squares(o, i));
+    if (!at_once(o) || layer < 0) return CST_OK;
+    CST_TRY(update_layer(o, layer));
+    for (int i = 0; i < o->model->params; i++) /* while the device computes what is enqueued */
+        if (p[i].layer == layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 
@@ -310,7 +329,7 @@ cst_status cst_optim_before(void *optim, int layer)
     if (layer < 0) begin_anew(o); /* perhaps a step that was begun before */
     for (int i = 0; i < o->pieces && !at_once(o); i++)
         if (p[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
-    for (int i = 0; i < o->model->params && o->opt.host_layers; i++)
+    for (int i = 0; i < o->model->params; i++)
         if (p[i].layer <= layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
@@ -320,19 +339,8 @@ cst_status cst_optim_settle(cst_optim *o)
     CST_TRY(whole(o));
     for (int i = 0; i < o->pieces; i++)
         if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
-    for (int i = 0; i < o->model->params && o->opt.host_layers; i++) CST_TRY(update_apart(o, i));
+    for (int i = 0; i < o->model->params; i++) CST_TRY(update_apart(o, i));
     return CST_OK;
-}
-
-/* Read what the host's updates go by, and, unless each is done at its weight's next use, do them. */
-static cst_status update_on_host(cst_optim *o)
-{
-    if (!o->host) return CST_OK;
-    CST_TRY(cst_mem_wait(&o->result_read));
-    CST_TRY(cst_tensor_read_async(o->norm, 0, o->result, o->norm->bytes, &o->result_read));
-    if (o->opt.host_layers) return CST_OK;
-    CST_TRY(cst_mem_wait(&o->result_read));
-    return cst_host_optim_step(o->host, o->result, o->which, &o->step, o->opt.weight_decay);
 }
 
 cst_status cst_optim_begin(cst_optim *o, double lr, int64_t t)
@@ -348,10 +356,10 @@ cst_status cst_optim_step(cst_optim *o)
     CST_TRY(compute_norm(o));
     begin_updates(o);
     for (int l = 0; l < o->model->config.num_hidden_layers && at_once(o); l++) CST_TRY(update_layer(o, l));
-    CST_TRY(update_on_host(o));
+    CST_TRY(fetch_result(o, 0));
+    if (!at_once(o)) set_behind(o, 1);
     for (int i = 0; i < o->pieces && at_once(o); i++)
         if (o->list[i].behind) CST_TRY(update(o, &o->list[i]));
-    set_behind(o, !at_once(o), 1);
     CST_TRY(cst_mem_step_end(o->model->mem));
     begin_anew(o);
     o->torn = 0;

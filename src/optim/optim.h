@@ -1,21 +1,19 @@
 /* AdamW over a model's parameters, with clipping, its state on the device or on the host.
  *
- * A part of the parameters, or all, can have their state on the host.
- * On the host there are fp32 master weights and both moments (12 bytes a parameter); gradients come down in
- * pieces, are applied by all host threads, and the new weights go up, pieces overlapping. On the device there
- * are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
+ * A part of the parameters, or all, can have their state on the host: fp32 master weights and both moments, and room for
+ * gradients, which come down in backward (16 bytes a parameter); all host threads apply them, and the new weights go up. On the
+ * device there are both moments (8 bytes a parameter beside weight and gradient). Both give the same bits on a device that
  * divides exactly. The norm is always computed on the device, over all gradients, in the same order. A frozen parameter (no
  * gradient in M->g) has no state and no part in the norm, and keeps its bits.
  *
- * When a weight is updated: without clipping (clip 0), on the device, as soon as backward is done with its layer, whose gradients
- * needn't be kept then; the model's two ends at the step's end. With clipping an update waits for the norm, which is known at a
- * step's end; a parameter's state on the device is brought up to date just before the parameter's first use in the next step (cst_optim_before), so that moments which
- * don't fit the device travel while a forward pass is computed. Until then M->behind counts what is still to come, and
- * whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
+ * When a weight is updated. With clipping an update waits for the norm, which is known at a step's end: it is done just before the
+ * weight's first use in the next step (cst_optim_before), so that moments which don't fit the device travel while a forward pass is
+ * computed. Without clipping (clip 0) an update waits for nothing but its gradient: a layer's is done as soon as backward is
+ * through with it, so that its gradients needn't be kept; the model's two ends are updated at the step's end.
  *
- * With host_layers state on the host is updated at its next use too: gradients come down in backward, and in forward, two layers
- * ahead of the one that is being enqueued, the calling thread updates weights while the device computes what was enqueued
- * before, so the first such layer waits for the norm of the step before. With host_share it is done in cst_optim_step.
+ * The host updates CST_OPTIM_AHEAD layers away from the one that is being enqueued, in the same pass, while the device computes
+ * what was enqueued before: what backward leaves to do is done before the next forward pass. Until all is done M->behind counts
+ * what is to come, and whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
  */
 #ifndef CST_OPTIM_OPTIM_H
 #define CST_OPTIM_OPTIM_H
@@ -54,8 +52,8 @@ cst_status cst_optim_complete(void *optim, int layer);
  * with a part of the weights updated: nothing but cst_optim_start goes on from there. */
 cst_status cst_optim_begin(cst_optim *o, double lr, int64_t t);
 /* One update with M's gradients, see above, which ends the manager's iteration. Does nothing when a gradient isn't finite, or,
- * without clipping, nothing to the layer that has it, and to the two ends of the model. Gradients are left as they are. With state on the host it waits for the norm, then works
- * through the parameters, whose update is done then; else it returns at once. */
+ * without clipping, nothing to the layer that has it and to the two ends of the model. Gradients are
+ * left as they are. Returns at once. */
 cst_status cst_optim_step(cst_optim *o);
 /* Elements [first, first + count) of parameter `param`'s first (which 0) or second (1) moment, to or from host memory;
  * returns when that may be used again. Only for parameters with a gradient, after cst_optim_start. Both settle first. */

@@ -185,16 +185,22 @@ static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
 
 /* --- what migrates: how much is computed again, and what the host updates, is a question of predicted time --------- */
 
-/* When the first operator begins that uses a tensor of this name, if nothing waits; 0: none does. */
-static double first_use(const cst_trace *t, const char *name)
+/* When the first operator begins that uses a tensor of this name, or the last one ends, if nothing waits; 0: none does. */
+static double use_at(const cst_trace *t, const char *name, int last)
 {
-    double now = 0;
+    double now = 0, at = 0;
     int x = 0;
     while (x < t->tensors && strcmp(t->tensor[x].name, name)) x++;
-    for (int k = 0; k < t->moments; now += cst_trace_seconds(t, k++))
-        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++)
-            if (t->use[u].tensor == x) return now;
-    return 0;
+    for (int k = 0; k < t->moments; k++) {
+        double s = cst_trace_seconds(t, k);
+        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++) {
+            if (t->use[u].tensor != x) continue;
+            if (!last) return now;
+            at = now + s;
+        }
+        now += s;
+    }
+    return at;
 }
 
 uint64_t cst_session_host_updates(const cst_session *s)
@@ -205,23 +211,47 @@ uint64_t cst_session_host_updates(const cst_session *s)
     return bytes;
 }
 
-/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. The
- * host begins when the norm is known, which is when the iteration begins; a layer is enqueued when the one that is
- * CST_OPTIM_AHEAD further on is updated. */
+/* Elements of a layer's parameters that the host updates. */
+static double host_elements(const cst_session *s, int layer)
+{
+    double n = 0;
+    for (int i = 0; i < s->model->params; i++)
+        if (s->model->param[i].layer == layer && cst_optim_on_host(s->optim, i)) n += (double)s->model->param[i].count;
+    return n;
+}
+
+/* When a layer begins in the forward pass; without clipping, when its gradients are complete. */
+static double layer_at(const cst_session *s, int layer)
+{
+    const cst_model *M = s->model;
+    const cst_trace *t = cst_mem_trace(s->mem);
+    int first = cst_param_id(&M->config, CST_ROLE_LAYER_FIRST, layer);
+    double at = 0;
+    if (s->o.optim.clip > 0) return use_at(t, M->w[first]->name, 0);
+    for (int i = first; i < first + CST_ROLES_PER_LAYER; i++)
+        if (M->g[i]) at = fmax(at, use_at(t, M->g[i]->name, 1));
+    return at;
+}
+
+/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. A layer is
+ * enqueued when the one that is CST_OPTIM_AHEAD further on, in the direction of the pass, is updated. With clipping the host begins
+ * when the norm is known, which is when the iteration begins; else when a layer's gradients are, and what backward leaves to do is
+ * done when the next iteration begins. */
 static double host_is_late(const cst_session *s)
 {
-    const cst_trace *t = cst_mem_trace(s->mem);
-    const cst_model *M = s->model;
-    double now = NORM_ARRIVES, late = 0, needed = 0;
-    for (int i = 0, layer = -1; i < M->params; i++) {
-        if (!cst_optim_on_host(s->optim, i)) continue;
-        now += (double)M->param[i].count / s->host_rate;
-        int before = M->param[i].layer - CST_OPTIM_AHEAD;
-        if (M->param[i].layer != layer && before >= 0)
-            needed = first_use(t, M->w[cst_param_id(&M->config, CST_ROLE_K_WEIGHT, before)]->name);
-        layer = M->param[i].layer;
-        if (now - needed > late) late = now - needed;
+    int layers = (int)s->model->config.num_hidden_layers, forward = s->o.optim.clip > 0;
+    double now = NORM_ARRIVES, late = 0;
+    for (int k = forward ? -1 : 0; k < layers; k++) {
+        int layer = forward ? k : layers - 1 - k, before = layer - CST_OPTIM_AHEAD;
+        double n = host_elements(s, layer), needed = 0;
+        if (!n || (!forward && before < 0)) continue;
+        if (!forward) now = fmax(now, layer_at(s, layer));
+        now += n / s->host_rate;
+        if (before >= 0) needed = layer_at(s, before);
+        late = fmax(late, now - needed);
     }
+    if (forward) return late;
+    for (int layer = -1; layer < CST_OPTIM_AHEAD; layer++) late += host_elements(s, layer) / s->host_rate;
     return late;
 }
 
@@ -231,9 +261,11 @@ static double with_host(void *user, const cst_plan *plan)
     const cst_session *s = user;
     const cst_rates *r = &cst_mem_trace(s->mem)->rates;
     uint64_t bytes = cst_session_host_updates(s), host = plan->host_bytes + 4 * bytes, left = cst_host_available();
-    if (!bytes || s->host_rate <= 0) return plan->seconds;
-    if ((s->o.host_mem && host > s->o.host_mem) || (left && host + HOST_MARGIN > left)) return INFINITY;
-    return fmax(plan->seconds + host_is_late(s), (double)(plan->down_bytes + bytes) / (r->down * r->both));
+    if (!bytes) return plan->seconds;
+    if (s->placement == CST_PLACEMENT_AUTO && ((s->o.host_mem && host > s->o.host_mem) || (left && host + HOST_MARGIN > left))) return INFINITY;
+    uint64_t up = plan->up_bytes + (s->placement == CST_PLACEMENT_STATIC ? bytes : 0); /* else planned */
+    double transfers = fmax((double)(plan->down_bytes + bytes) / r->down, (double)up / r->up) / r->both;
+    return fmax(plan->seconds + (s->host_rate > 0 ? host_is_late(s) : 0), transfers);
 }
 
 /* cst_mem_record, for a number of layers that are computed again where that is to be chosen. */
@@ -420,20 +452,17 @@ cst_status cst_session_trace(cst_trace **out, const cst_session *s)
     return CST_OK;
 }
 
-/* The optimizer on the host, which no trace has: gradients come down. With a static placement weights go up meanwhile; where
+/* The optimizer on the host, which no trace has: gradients come down. With a static placement weights go up as well; where
  * tensors migrate their way up is planned. */
 static void add_host_optim(cst_outlook *x, cst_session *s)
 {
-    const cst_rates *r = &x->trace->rates;
     uint64_t bytes = cst_session_host_updates(s);
+    if (!bytes) return;
     x->down_bytes += bytes;
-    x->host_bytes += 3 * bytes; /* master weights and two moments */
-    if (x->placement == CST_PLACEMENT_STATIC) {
-        x->up_bytes += bytes;
-        x->seconds += (double)bytes / (r->both * (r->up < r->down ? r->up : r->down));
-    } else if (x->plan) {
-        x->seconds = with_host(s, x->plan);
-    }
+    x->host_bytes += 4 * bytes; /* master weights, two moments, gradients */
+    if (x->placement == CST_PLACEMENT_STATIC) x->up_bytes += bytes;
+    if (s->host_rate <= 0 && s->dev->context) s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
+    x->seconds = with_host(s, x->plan);
 }
 
 cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)
