@@ -3,18 +3,23 @@
 # A kernel with scratch memory, with calls left over, with more local memory or work-items than a group has, or without
 # figures is a failure; so is a vendor with no compiler here. docs/vendors.md tells more.
 #
-# HEADS=all: attention with every head size; TARGETS="amd-gfx90a ...": these only. From make: top source and build folder,
-# $CASTOR and $LIST_PROGRAMS.
+# HEADS=all: attention with every head size; VENDORS="amd ...", TARGETS="amd-gfx90a ...", FILES="attention ...": these only.
+# VENDORS=driver: the same by the OpenCL driver of a device that is here, DEVICE (what castor --device takes; else CASTOR_DEVICE, else
+# the best one). From make: $CASTOR, $LIST_PROGRAMS and $DRIVER.
 here=$(cd "$(dirname "$0")" && pwd)
 work=${WORK:-vendors}
+vendors=${VENDORS:-intel amd nvidia}
+DEVICE=${DEVICE-$CASTOR_DEVICE}
+targets=$work/targets
+export DRIVER DEVICE targets
 fail=0
 bad() { echo "FAIL: $*"; fail=1; }
-rm -rf "$work" && mkdir -p "$work" || exit 99
+rm -rf "$work" && mkdir -p "$work/planted" || exit 99
 [ "$HEADS" = all ] && heads=all-heads
 
 # ---- what there is to compile ----
-"$LIST_PROGRAMS" "$work/models" models >/dev/null || bad "models launch what isn't listed"
-"$LIST_PROGRAMS" "$work/cpu" cpu || bad "no list for CPUs"
+env -u CASTOR_GPU_SHAPE "$LIST_PROGRAMS" "$work/models" models >/dev/null || bad "models launch what isn't listed"
+env -u CASTOR_GPU_SHAPE "$LIST_PROGRAMS" "$work/cpu" cpu || bad "no list for CPUs"
 # Every kernel of every file is launched by one of the lists.
 cut -f 4 "$work/models/list" "$work/cpu/list" | tr ' ' '\n' | sed 's/:.*//' | sort -u >"$work/kernels"
 grep -oh '__kernel[^(]*\( [A-Z]*\)\?\((([^)]*))\)\?.*void [a-z_0-9]*(' "$here"/../../cl/*.cl | sed 's/.*void //; s/(//' | sort -u >"$work/defined"
@@ -33,7 +38,9 @@ J
     timeout 300 oclgrind "$CASTOR" generate --verbose --device oclgrind --device-mem 16MiB --model "$work/model" --prompt abc --max-tokens 2 \
         >>"$work/asked" 2>&1
 }
-if command -v oclgrind >/dev/null 2>&1; then
+if [ "$vendors" = driver ] || [ -n "$FILES" ]; then
+    : # that a list is whole is seen when all is compiled
+elif command -v oclgrind >/dev/null 2>&1; then
     export CASTOR_GPU_SHAPE=1 CASTOR_CACHE_DIR=$work/cache
     asked false relu 13 0.1
     asked true gelu 22 0
@@ -62,6 +69,7 @@ export here CLANG BITCODE LIBCLC PTXAS
 # Why this target can't be compiled for, or nothing.
 missing() {
     case $1 in
+    driver) ;;
     intel) command -v ocloc >/dev/null || echo "no ocloc (Debian: intel-opencl-icd)" ;;
     *) [ -n "$CLANG" ] || { echo "no clang (Debian: clang-19)"; return; }
         [ "$1" != amd ] || [ -f "$BITCODE/opencl.bc" ] || echo "no device bitcode (Debian: rocm-device-libs)"
@@ -69,47 +77,75 @@ missing() {
     esac
 }
 
+# The device here is one more target. What "-" stands for in its line is taken from one of its kind.
+cp "$here/targets" "$targets"
+case " $vendors " in *" driver "*)
+    "$DRIVER" "$DEVICE" >"$work/here" && sed -n 's/^#/driver:/p' "$work/here"
+    awk 'FILENAME == ARGV[1] { for (i = 6; i <= 11; i++) of[$3, i] = $i; next }
+        /^#/ { next }
+        { for (i = 6; i <= 11; i++) if ($i == "-" && ($3, i) in of) $i = of[$3, i]; print }' "$here/targets" "$work/here" >>"$targets"
+    ;;
+esac
+
 # ---- compile ----
 # Programs of equal source and options differ for no target, so each is compiled once a target.
 : >"$work/jobs"
 : >"$work/ran"
 while read -r name vendor arch group local _ sub_group _; do
     case $name in '#'* | '') continue ;; esac
-    case " ${TARGETS:-$name} " in *" $name "*) ;; *) continue ;; esac
+    case " $vendors " in *" $vendor "*) ;; *) continue ;; esac
+    case " ${TARGETS:-$name} driver " in *" $name "*) ;; *) continue ;; esac
     why=$(missing "$vendor")
     [ -z "$why" ] || { echo "skipped: $name: $why"; continue; }
-    "$LIST_PROGRAMS" "$work/$name" $heads "group=$group" "local=$local" "sub_group=$sub_group" || { bad "no list for $name"; continue; }
-    echo "$name $vendor" >>"$work/ran"
+    if [ "$vendor" = driver ]; then set -- "device=$DEVICE"; else set -- "group=$group" "local=$local" "sub_group=$sub_group"; fi
+    "$LIST_PROGRAMS" "$work/$name" $heads "$@" || { bad "no list for $name"; continue; }
+    if [ -n "$FILES" ]; then
+        awk -F '\t' -v files=" $FILES " 'index(files, " " $2 " ")' "$work/$name/list" >"$work/few" && mv "$work/few" "$work/$name/list"
+        [ -s "$work/$name/list" ] || bad "$name: no programs of $FILES"
+    fi
+    echo "$name $vendor $arch" >>"$work/ran"
     cut -f 1 "$work/$name/list" | sed "s,^,$work $name ," >>"$work/jobs"
     # what must be noticed, once a target
     mkdir -p "$work/planted/$name"
-    for n in 1 2 3; do
+    ints=$((local < 163840 ? 40960 : local / 4 + 1))
+    n=0
+    for k in scratch:64 calls:64 local_memory:64 "groups:$((group + 1))" broken:64; do
+        n=$((n + 1))
         cp "$here/planted.cl" "$work/planted/$name/$n.cl"
         echo "$work/planted $name $n" >>"$work/jobs"
-    done
-    printf '1\tplanted\t-DFAULT=1\tscratch:64\n2\tplanted\t-DFAULT=2\tcalls:64\n3\tplanted\t-DFAULT=3\tlocal_memory:64\n' >"$work/planted/$name/list"
-done <"$here/targets"
-for v in ${VENDORS:-intel amd nvidia}; do grep -q " $v\$" "$work/ran" || bad "nothing was compiled for $v"; done
-[ -n "$PTXAS" ] || echo "nvidia: no ptxas here, so the driver alone tells registers and local memory; \"-\" in the table"
+        printf '%d\tplanted\t-DFAULT=%d -DINTS=%d\t%s\n' $n $n $ints "$k"
+    done >"$work/planted/$name/list"
+done <"$targets"
+for v in $vendors; do grep -q " $v " "$work/ran" || bad "nothing was compiled for $v"; done
+[ -n "$PTXAS" ] || ! grep -q ' nvidia ' "$work/ran" ||
+    echo "nvidia: no ptxas here, so the driver alone tells registers and local memory; \"-\" in the table"
 echo "compiling $(wc -l <"$work/jobs") programs for $(wc -l <"$work/ran") targets"
-# the long ones first
-sort -t ' ' -k 3,3n "$work/jobs" | xargs -P "$(getconf _NPROCESSORS_ONLN)" -L 1 sh "$here/compile.sh"
+# The long ones first. A device's memory must do for all that use it at once.
+compile() { sort -t ' ' -k 3,3n | xargs -r -P "$1" -L 1 sh "$here/compile.sh"; }
+cores=$(getconf _NPROCESSORS_ONLN)
+grep -v ' driver ' "$work/jobs" | compile "$cores"
+grep ' driver ' "$work/jobs" | compile $((cores < 4 ? cores : 4))
 
 # ---- judge ----
-while read -r name _; do
+while read -r name vendor arch; do
     while IFS="$(printf '\t')" read -r n file options _; do
         [ -s "$work/$name/$n.rows" ] && continue
         bad "$name: cl/$file.cl doesn't compile with $options"
         head -n 5 "$work/$name/$n.log"
     done <"$work/$name/list"
+    case "$vendor $arch" in "driver sm_"*)
+        cut -f 2 "$work/$name"/*.rows | grep -q '[0-9]' || bad "$name: no build log tells registers" ;;
+    esac
 done <"$work/ran"
-awk -v work="$work/planted" -f "$here/report.awk" "$here/targets" "$work/ran" >"$work/planted/report"
-while read -r name vendor; do
-    for k in scratch calls local_memory; do
-        [ "$vendor $k" = "intel calls" ] && continue # Intel's compiler doesn't tell
+awk -v work="$work/planted" -f "$here/report.awk" "$targets" "$work/ran" >"$work/planted/report"
+while read -r name vendor arch; do
+    for k in scratch calls local_memory groups broken; do
+        case "$vendor $arch $k" in # who doesn't tell; a CPU has no scratch
+        "intel "*" calls" | "driver "*" calls" | "driver cpu scratch") continue ;;
+        esac
         grep -q "^FAIL: $name: $k of" "$work/planted/report" || bad "$name: a planted fault isn't noticed: $k"
     done
 done <"$work/ran"
-awk -v work="$work" -f "$here/report.awk" "$here/targets" "$work/ran" || fail=1
+awk -v work="$work" -f "$here/report.awk" "$targets" "$work/ran" || fail=1
 [ $fail = 0 ] && echo "ok"
 exit $fail

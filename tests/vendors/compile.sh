@@ -1,12 +1,29 @@
 #!/bin/sh
 # compile.sh WORK TARGET N: compile program N of TARGET's list and write WORK/TARGET/N.rows: kernel, registers, bytes of scratch
 # of a work-item (Intel: of a thread), bytes of local memory, calls left over, work-items of a hardware thread, separated by
-# tabs; "-" where only the driver tells. WORK/TARGET/N.log: what the compiler says. tests/vendors/check.sh starts it.
+# tabs; "-" where only the driver tells. A driver adds: most work-items of a group, bytes of private memory.
+# WORK/TARGET/N.log: what the compiler says. tests/vendors/check.sh starts it, with $targets, a file.
 work=$1 target=$2 n=$3
 dir=$work/$target src=$work/$target/$n.cl log=$work/$target/$n.log out=$work/$target/$n.out
-set -- $(grep "^$target " "$here/targets")
+set -- $(grep "^$target " "$targets")
 vendor=$2 arch=$3 isa=${12}
 options=$(awk -F '\t' -v n="$n" '$1 == n { print $3 }' "$dir/list")
+
+# What ptxas says, of each function: regs, smem, and stack, bytes of memory of a work-item. Compiled for a kernel, functions it calls
+# are told of as well; the cumulative stack includes theirs.
+ptxas='
+    function number(what) { return match($0, "[0-9]+ " what) ? substr($0, RSTART) + 0 : 0 }
+    function larger(bytes) { if (bytes > stack[f]) stack[f] = bytes }
+    function ptxas_line() {
+        if (/Compiling entry function/) { split($0, at, "\047"); entry = at[2] }
+        if (/Function properties for /) { f = $0; sub(/.*Function properties for /, "", f); gsub(/[\047: \t\r]/, "", f) }
+        if (/bytes stack frame/) { larger(number("bytes stack frame")); larger(number("bytes spill stores")) }
+        if (/: Used [0-9]+ registers/) {
+            if (entry != "") f = entry
+            regs[f] = number("registers"); smem[f] = number("bytes smem")
+            larger(number("bytes cumulative stack size"))
+        }
+    }'
 
 # clang as an OpenCL compiler; --: bitcode to link
 opencl() {
@@ -85,13 +102,8 @@ C
     else
         : >"$out.info"
     fi
-    awk '
-        /Compiling entry function/ { split($0, at, "\047"); f = at[2] }
-        /bytes stack frame/ { stack[f] = $1 + $5; next }
-        /ptxas info.*Used [0-9]+ registers/ {
-            for (i = 2; i <= NF; i++) { if ($i ~ /^registers/) regs[f] = $(i - 1); if ($i ~ /^smem/) smem[f] = $(i - 2) }
-        }
-        FILENAME == ARGV[1] { next }
+    awk "$ptxas"'
+        FILENAME == ARGV[1] { ptxas_line(); next }
         /^[ \t]*\.?(visible )?\.entry / { name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name); kernel[++n] = name }
         /^}/ { name = "" }
         name != "" && $1 ~ /^call/ { calls[name]++ }
@@ -102,6 +114,18 @@ C
                 printf "%s\t%s\t%d\t%s\t%d\t32\n", f, f in regs ? regs[f] : "-", f in regs ? stack[f] : depot[f], f in regs ? smem[f] + 0 : "-", calls[f]
             }
         }' "$out.info" "$out"
+}
+
+# the OpenCL driver of a device that is here; NVIDIA's log is empty for what its cache has
+driver() {
+    CUDA_CACHE_DISABLE=1 "$DRIVER" "$DEVICE" "$src" "$options" >"$out" 2>"$out.info"
+    ended=$?
+    cat "$out.info" >&2
+    [ $ended = 0 ] || return 1
+    awk -F '\t' -v OFS='\t' "$ptxas"'
+        FILENAME == ARGV[1] { ptxas_line(); next }
+        $1 in regs { $2 = regs[$1]; $3 = stack[$1] + 0 }
+        { print }' "$out.info" "$out"
 }
 
 "$vendor" >"$dir/$n.rows" 2>"$log" || rm -f "$dir/$n.rows"

@@ -19,12 +19,23 @@ __kernel void calls(__global int *x)
 {
     x[0] = twice(x, x[1]) + twice(x, x[2]);
 }
-#else /* 160 KiB of local memory */
+#elif FAULT == 3 /* more local memory than there is */
 __kernel void local_memory(__global int *x)
 {
-    __local int a[40960];
-    for (int i = (int)get_local_id(0); i < 40960; i += 64) a[i] = x[i];
+    __local int a[INTS];
+    for (int i = (int)get_local_id(0); i < INTS; i += 64) a[i] = x[i];
     barrier(CLK_LOCAL_MEM_FENCE);
     x[get_local_id(0)] = a[x[get_local_id(0)]];
+}
+#elif FAULT == 4 /* listed with a group that is too large */
+__kernel void groups(__global int *x)
+{
+    x[get_global_id(0)] = 1;
+}
+#else
+#error planted
+__kernel void broken(__global int *x)
+{
+    x[get_global_id(0)] = 1;
 }
 #endif

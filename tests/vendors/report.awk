@@ -8,6 +8,8 @@ function bad(text) { printf "FAIL: %s: %s of cl/%s.cl: %s (%s)\n", t, k, file, t
 # Hardware threads of a compute unit at once, of this kernel with groups of `items`; `limit` says what keeps them from being
 # more. 0: not one group fits.
 function resident(items, regs, lds, width,    of_group, by_regs, most, groups, by_local) {
+    limit = "-"
+    if (parts[t] == "-") return -1 # nothing is known of this device's compute units
     of_group = whole(items / width)
     most = parts[t] * threads[t]
     by_regs = regs == "-" || regs == 0 ? most : parts[t] * least(threads[t], int(registers[t] / (whole(regs / step[t]) * step[t])))
@@ -18,7 +20,7 @@ function resident(items, regs, lds, width,    of_group, by_regs, most, groups, b
     return groups * of_group
 }
 
-function program(    row, f, has, i, pair, items, kernels, at, line) {
+function program(    row, f, has, i, pair, items, kernels, at, line, most, private) {
     n = split(launches, pair, " ")
     while ((getline row < (work "/" t "/" number ".rows")) > 0) {
         split(row, f, "\t")
@@ -31,15 +33,18 @@ function program(    row, f, has, i, pair, items, kernels, at, line) {
         items = at[2]
         if (!(k in has)) { bad("the compiler tells nothing of it"); continue }
         split(has[k], f, "\t")
+        most = f[7] == "" ? group[t] : f[7]
+        private = f[8] == "" ? "-" : f[8]
         waves = resident(items, f[2], f[4], f[6])
         if (f[3] > 0) bad("spills: " f[3] " bytes of scratch")
         if (f[5] > 0) bad(f[5] " calls left over")
         if (f[4] != "-" && f[4] > local[t]) bad(f[4] " bytes of local memory, of " local[t])
-        if (items > group[t]) bad("groups of " items " work-items, of " group[t])
+        if (items > most) bad("groups of " items " work-items, of " most)
         else if (!waves) bad("no group fits a compute unit: its limit is " limit)
-        line = sprintf("%-14s %-28s %9s %8d %7s %6d %5d %5d/%-3d %-9s", t, k, f[2], f[3], f[4], items, f[6], waves, parts[t] * threads[t], limit)
+        line = sprintf("%-14s %-28s %9s %8d %7s %7s %6d %5d %5d %9s %-9s", t, k, f[2], f[3], private, f[4], items, most, f[6], \
+                       waves < 0 ? "-   " : sprintf("%d/%-3d", waves, parts[t] * threads[t]), limit)
         printf "%s %s\n", line, options > (work "/table")
-        rank = f[3] * 1e6 + f[2] * 1e3 + 999 - waves
+        rank = f[3] * 1e6 + (f[2] == "-" ? private : f[2]) * 1e3 + 999 - waves
         if (!((t, k) in worst) || rank > worst[t, k]) { worst[t, k] = rank; text[t, k] = line " " short }
         if (!(k in seen)) { seen[k] = 1; order[++kinds] = k }
         if (f[2] != "-" && f[2] > most_regs[t]) { most_regs[t] = f[2]; most_kernel[t] = k " " short }
@@ -66,7 +71,7 @@ FILENAME == ARGV[1] {
     }
 }
 END {
-    printf "%-14s %-28s %9s %8s %7s %6s %5s %9s %-9s %s\n", "target", "kernel", "registers", "scratch", "local", "items", "width", "threads", "limit", "options"
+    printf "%-14s %-28s %9s %8s %7s %7s %6s %5s %5s %9s %-9s %s\n", "target", "kernel", "registers", "scratch", "private", "local", "items", "most", "width", "threads", "limit", "options"
     for (i = 1; i <= kinds; i++)
         for (j = 1; j <= targets; j++)
             if ((ran[j], order[i]) in text) print text[ran[j], order[i]]
