@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What it costs to train with less device memory: Castor under budgets, PyTorch FSDP2 with CPU offload on one GPU.
 
-OPT-350M, fp32 (TF32 off), random tokens, dropout off, AdamW, clipping at 1.0. Each side is compared with its own step with
+OPT-350M, fp32 (TF32 off), random tokens, dropout off, AdamW, clipping at 1.0 (--clip 0: none, on
+both sides). Each side is compared with its own step with
 everything on the device; medians, in turns. FSDP2 shards over one rank: fully_shard per layer and for the model, with
 CPUOffloadPolicy(pin_memory=True), AdamW on the host (fused).
 
@@ -32,6 +33,7 @@ def arguments():
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--budgets", default="75,50,35,20")
     p.add_argument("--pairs", type=int, default=0, help="auto against resident where all fits, so many times in turn")
+    p.add_argument("--clip", default="1.0", help="largest gradient norm, 0: no clipping; on both sides")
     p.add_argument("--device")
     p.add_argument("--no-torch", action="store_true", help="Castor only")
     p.add_argument("--json")
@@ -40,7 +42,7 @@ def arguments():
 
 def castor(args, more):
     command = [args.castor, "bench", "step", "--config", args.config, "--batch", str(args.batch), "--seq", str(args.seq), "--steps",
-               str(args.steps), "--json", "--quiet"] + more
+               str(args.steps), "--clip", args.clip, "--json", "--quiet"] + more
     if args.device:
         command += ["--device", args.device]
     r = subprocess.run(command, capture_output=True, text=True)
@@ -78,7 +80,8 @@ for t in range(3 + {args.steps}):
     start = time.perf_counter()
     optim.zero_grad()
     model(input_ids=x, labels=x).loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    if {float(args.clip)} > 0:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), {float(args.clip)})
     optim.step()
     torch.cuda.synchronize()
     if t >= 3:

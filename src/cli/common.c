@@ -111,13 +111,12 @@ cst_status cst_session_options_from(cst_session_options *o, const cst_args *a, c
     o->dropout = a->text[CST_OPTION_DROPOUT] ? cst_args_real(a, CST_OPTION_DROPOUT) : a->command == IN_TRAIN ? config->dropout : 0;
     if (o->dropout >= 1) return cst_fail(CST_USAGE, "--dropout %g: it must be below 1", o->dropout);
     o->with_optim = 1;
-    o->optim = (cst_optim_options){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = 1.0};
+    o->optim = (cst_optim_options){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.01, .clip = cst_args_real(a, CST_OPTION_CLIP)};
     if (a->command != IN_TRAIN) return CST_OK;
     o->optim.beta1 = cst_args_real(a, CST_OPTION_BETA1);
     o->optim.beta2 = cst_args_real(a, CST_OPTION_BETA2);
     o->optim.eps = cst_args_real(a, CST_OPTION_EPS);
     o->optim.weight_decay = cst_args_real(a, CST_OPTION_WEIGHT_DECAY);
-    o->optim.clip = cst_args_real(a, CST_OPTION_CLIP);
     if (o->optim.beta1 >= 1 || o->optim.beta2 >= 1) return cst_fail(CST_USAGE, "--beta1 and --beta2 must be below 1");
     return CST_OK;
 }

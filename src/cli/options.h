@@ -121,7 +121,7 @@ typedef enum cst_option_kind {
     X(BETA1, "beta1", REAL, "X", 0, "0.9", IN_TRAIN, "AdamW's first moment")                                                      \
     X(BETA2, "beta2", REAL, "X", 0, "0.999", IN_TRAIN, "AdamW's second moment")                                                   \
     X(EPS, "eps", REAL, "X", 0, "1e-8", IN_TRAIN, "AdamW's epsilon")                                                              \
-    X(CLIP, "clip", REAL, "X", 0, "1.0", IN_TRAIN, "largest global gradient norm; 0: no clipping")                                \
+    X(CLIP, "clip", REAL, "X", 0, "1.0", IN_SHAPE | IN_PLUGINS, "largest global gradient norm; 0: no clipping")                                \
     X(DROPOUT, "dropout", REAL, "X", 0, NULL, IN_SHAPE, "default: the configuration's (bench: 0)")                                 \
     X(RECOMPUTE, "recompute", CHOICE, "none|layer|auto", 0, "auto", IN_SHAPE | IN_PLUGINS, "compute layers again in backward instead of keeping activations; auto: as many as make the step shortest, none where all fits") \
     X(PLACEMENT, "placement", CHOICE, "auto|resident|static", 0, "auto", IN_STEP | IN_PLAN,                                                 \
