@@ -60,7 +60,7 @@ static cst_status shape_get(shape *s, const char *op, const cst_mem *m, const cs
     s->own = rows_owned(dev, batch, seq, heads);
     int group = cst_device_shape(dev, "attention").group;
     if (group > 1) { /* so that an item's results stay in its registers, and what it loads: single floats take more */
-        int few = dev->registers < 255, tx = s->hd <= (few && s->hd % 4 ? 32 : 64) ? 8 : 16, ty = 16;
+        int few = dev->registers < 255, tx = s->hd <= (s->hd % 4 ? few ? 32 : 56 : 64) ? 8 : 16, ty = 16;
         if ((size_t)(tx * ty) <= dev->info.max_group) s->tx = tx, s->ty = ty, s->own = few ? 32 : 64;
     }
     build_options(s, dev, group);
