@@ -157,6 +157,25 @@ START_TEST(rules_of_the_kernel_are_checked)
 END_TEST
 
 /* Products with these settings are right, also those whose sizes the tiles don't divide. */
+/* What ships for one device is where the search on another begins. */
+START_TEST(shipped_settings_suit_other_devices)
+{
+    cst_xgemm list[8];
+    cst_device_info other = dev->info;
+    other.max_group = 1024;
+    other.local_bytes = 48 * 1024;
+    int n = cst_tuning_shipped(list, 8, &other);
+    ck_assert(n >= 1);
+    for (int i = 0; i < n; i++) {
+        ck_ok(cst_xgemm_check(&list[i], &other));
+        for (int k = 0; k < i; k++) ck_assert(memcmp(&list[i], &list[k], sizeof *list));
+    }
+    ck_assert_int_eq(cst_tuning_shipped(list, n - 1, &other), n - 1);
+    other.max_group = 8;
+    ck_assert_int_eq(cst_tuning_shipped(list, 8, &other), 0);
+}
+END_TEST
+
 START_TEST(products_are_right_with_settings)
 {
     static const int64_t shape[][3] = {{64, 64, 32}, {65, 63, 17}, {1, 70, 33}, {130, 129, 128}};
@@ -193,6 +212,7 @@ int main(void)
     tcase_add_test(tc, another_devices_file_is_refused);
     tcase_add_test(tc, wrong_files_are_refused_by_name);
     tcase_add_test(tc, rules_of_the_kernel_are_checked);
+    tcase_add_test(tc, shipped_settings_suit_other_devices);
     tcase_add_test(tc, products_are_right_with_settings);
     suite_add_tcase(s, tc);
     setenv("CASTOR_GPU_SHAPE", "1", 1); /* CLBlast serves that shape everywhere */

@@ -180,13 +180,14 @@ static void progress(const tuner *t)
     cst_status_line(line);
 }
 
-/* Random settings for a part of the time, then neighbours of the best. */
+/* What other devices do well with, random settings for a part of the time, then neighbours of the best. */
 static void search(tuner *t)
 {
+    cst_xgemm known[8];
     uint64_t draw = 0;
-    int improved = 0;
+    int improved = 0, shipped = cst_tuning_shipped(known, 8, &t->dev->info);
     for (double used; (used = cst_now() - t->start) < t->limit && !cst_interrupted();) {
-        cst_xgemm x = candidate(t, improved && used > 0.4 * t->limit ? &t->best : NULL, &draw);
+        cst_xgemm x = t->tried < shipped ? known[t->tried] : candidate(t, improved && used > 0.4 * t->limit ? &t->best : NULL, &draw);
         double ms;
         t->tried++;
         cst_status st = cst_xgemm_use(t->dev, &x);

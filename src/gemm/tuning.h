@@ -51,6 +51,9 @@ cst_status cst_xgemm_use(const cst_device *dev, const cst_xgemm *x);
 int cst_tuning_find(cst_tuning *t, const char **where, const cst_device *dev);
 /* Read one file into an empty *t: INPUT names file and member, also when it is for another device. */
 cst_status cst_tuning_load(cst_tuning *t, const char *path, const cst_device_info *d);
+/* CLBlast's settings that ship with the library for whatever device, as far as this one can have them: up to `most` into
+ * list, each once; returns their number. */
+int cst_tuning_shipped(cst_xgemm *list, int most, const cst_device_info *d);
 cst_status cst_tuning_save(const cst_tuning *t, const char *path, const cst_device_info *d);
 /* Where the user's own file of this device is; malloc'd, NULL when there is no cache folder. */
 char *cst_tuning_path(const cst_device_info *d);
