@@ -14,7 +14,7 @@
 #define MOST ((int64_t)1 << 26)
 #define LEAST 64             /* accesses of the shortest suffix looked at */
 #define PEAKS 24             /* candidates of a suffix */
-#define SIGMAS 4.5           /* a peak is that far above the other distances; whether it is a period is seen on the accesses */
+#define SIGMAS 4.0           /* a peak is that far above the other distances; whether it is a period is seen on the accesses */
 
 /* --- what agreement is worth ------------------------------------------------------------------------------ */
 

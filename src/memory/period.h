@@ -38,9 +38,10 @@ cst_status cst_period_suffix(cst_period *p, const uint64_t *s, int64_t n, int re
 
 /* The period of s[0..n), n up to 2^26; of several, that of its end; of one in another (micro-batches in a step), the shortest that
  * covers half. Looks at suffixes of n, n/2, n/4 ... 64 accesses. In each, first for an exact one; if no suffix has any, for one
- * with other accesses in between, as long as an iteration isn't longer than 40,000. Accesses that come in between are left out
- * of length where three iterations are there to tell them from those that belong. m: its device, when it isn't a CPU, does suffixes
- * of CST_PERIOD_DEVICE_FROM accesses or more, within the budget; not between acquire and release. NULL, or no room: the host. INPUT, NO_MEMORY, DEVICE. */
+ * with other accesses in between, as long as an iteration isn't longer than 40,000: its length is then what three whole iterations,
+ * the last ones, have in common, in the same order. Where there are fewer it is what two have, and what comes in between twice at the
+ * same place counts, too. m: its device, when it isn't a CPU, does suffixes of CST_PERIOD_DEVICE_FROM accesses or more, within the
+ * budget; not between acquire and release. NULL, or no room: the host. INPUT, NO_MEMORY, DEVICE. */
 cst_status cst_period_find(cst_period *p, const uint64_t *s, int64_t n, cst_mem *m);
 #define CST_PERIOD_DEVICE_FROM ((int64_t)1 << 24) /* with its set-up clFFT is slower below, on an H200: bench/LOG.md */
 

@@ -21,7 +21,7 @@ static inline int64_t cst_period_points(int64_t n)
 }
 
 /* Is it so that about every `span` accesses the same come again, others in between? Aligns the last three spans with what comes a
- * span later. p->length 0: no. */
+ * span later, and three iterations with each other. p->length 0: no. */
 cst_status cst_period_align(cst_period *p, const uint64_t *s, int64_t n, int64_t span);
 
 #endif
