@@ -120,7 +120,7 @@ static int count_for(int64_t size, int width, int kc, int most, uint64_t bytes, 
  * cache, of which a group takes a quarter. */
 static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g)
 {
-    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, dev->narrow ? 256 : 512};
+    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512};
     uint64_t bytes = dev->info.local_bytes / 4;
     if (g->trans_b && g->b->type == CST_F32 && g->m <= 512) {
         how.kind = CST_GEMM_STRIPS;
@@ -129,9 +129,9 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
         return how;
     }
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
-    int width = how.kind == CST_GEMM_ROWS ? MR : NR;
+    int width = how.kind == CST_GEMM_ROWS ? MR : NR, most = dev->narrow ? 1 : g->m <= 512 ? 2 : 4;
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
-    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, NR, how.kc, g->m <= 512 ? 2 : 4, bytes, dev->info.units);
+    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, NR, how.kc, most, bytes, dev->info.units);
     return how;
 }
 
