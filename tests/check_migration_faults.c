@@ -160,6 +160,28 @@ static char *results(cst_session *s, size_t *bytes)
     return all;
 }
 
+/* With half of the memory that all would take, so that tensors migrate. */
+static cst_session *open_in_half(cst_session_options *o, int host_layers)
+{
+    cst_session *s;
+    ck_ok(cst_session_open(&s, o));
+    o->device_mem = s->planned / 2;
+    o->host_layers = host_layers;
+    ck_ok(cst_session_close(s, CST_OK));
+    ck_ok(cst_session_open(&s, o));
+    ck_assert(cst_mem_migrating(s->mem));
+    return s;
+}
+
+/* What two steps make when nothing fails. */
+static char *two_steps(cst_session *s, size_t *bytes)
+{
+    int at_end;
+    train_start(s);
+    for (int t = 0; t < 2; t++) ck_ok(train_step(s, t, &at_end));
+    return results(s, bytes);
+}
+
 /* Whatever fails, nothing is lost: the step is begun anew, whose forward pass updates what isn't updated yet, or its end is
  * called again. Step 0 is unharmed, so that step 1 has its update to do; in odd rounds of loops settling
  * fails; from the second round on the host updates the layers. */
@@ -169,21 +191,12 @@ START_TEST(every_call_of_a_training_step_may_fail)
     cst_fault_kind kind = (cst_fault_kind)(_i % CST_FAULT_KINDS);
     cst_session_options o = fixture_options("tiny-pre", 2, 12);
     cst_session *s;
-    uint64_t peak;
     size_t bytes;
     disarm();
     o.with_optim = 1;
     o.dropout = 0.1;
-    ck_ok(cst_session_open(&s, &o));
-    peak = s->planned;
-    ck_ok(cst_session_close(s, CST_OK));
-    o.device_mem = peak / 2;
-    o.host_layers = _i / CST_FAULT_KINDS / 2 * (int)o.config.num_hidden_layers;
-    ck_ok(cst_session_open(&s, &o));
-    ck_assert(cst_mem_migrating(s->mem));
-    train_start(s);
-    for (int t = 0; t < 2; t++) ck_ok(train_step(s, t, &at_end));
-    char *want = results(s, &bytes);
+    s = open_in_half(&o, _i / CST_FAULT_KINDS / 2 * (int)o.config.num_hidden_layers);
+    char *want = two_steps(s, &bytes);
     for (long n = 1, fired = 1; fired; n++) {
         train_start(s);
         for (int t = 0; t < 1 + settling; t++) ck_ok(train_step(s, t, &at_end));
@@ -219,14 +232,8 @@ START_TEST(without_clipping_a_step_may_fail)
     disarm();
     o.with_optim = 1;
     o.optim.clip = 0;
-    ck_ok(cst_session_open(&s, &o));
-    o.device_mem = s->planned / 2;
-    ck_ok(cst_session_close(s, CST_OK));
-    ck_ok(cst_session_open(&s, &o));
-    ck_assert(cst_mem_migrating(s->mem));
-    train_start(s);
-    for (int t = 0; t < 2; t++) ck_ok(train_step(s, t, &at_end));
-    char *want = results(s, &bytes);
+    s = open_in_half(&o, 0);
+    char *want = two_steps(s, &bytes);
     for (long n = 1, fired = 1; fired; n++) {
         train_start(s);
         ck_ok(train_step(s, 0, &at_end));

@@ -63,6 +63,18 @@ void cst_model_free(cst_model *M)
     free(M);
 }
 
+int cst_model_among_first(const cst_model *M, int param, double share)
+{
+    double all = 0, before = 0;
+    if (!M->g || !M->g[param]) return 0;
+    for (int i = 0; i < M->params; i++) {
+        if (!M->g[i]) continue;
+        all += (double)M->param[i].count;
+        if (i < param) before += (double)M->param[i].count;
+    }
+    return before < share * all;
+}
+
 cst_status cst_model_settled(const cst_model *M)
 {
     return M->behind ? cst_fail(CST_STATE, "the weights' last update is still to come (cst_optim_settle)") : CST_OK;

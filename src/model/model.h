@@ -74,6 +74,9 @@ typedef struct cst_pass {
  * (NULL: none, see freeze.h). c must have passed cst_config_check; it is copied. */
 cst_status cst_model_create(cst_model **out, cst_mem *m, const cst_config *c, int with_grads, const unsigned char *frozen);
 void cst_model_free(cst_model *M);
+/* Is parameter `param` one of the first trained ones that have this share (0 to 1) of all trained ones, by elements? Never
+ * without gradients. */
+int cst_model_among_first(const cst_model *M, int param, double share);
 /* STATE while M->behind. */
 cst_status cst_model_settled(const cst_model *M);
 /* Random start by the configuration's init_std: a pure function of the seed, made on the host. */

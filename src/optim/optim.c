@@ -81,21 +81,13 @@ static cst_status make_moments(cst_optim *o)
 static cst_status choose_sides(cst_optim *o)
 {
     const cst_model *M = o->model;
-    double all = 0, before = 0;
     int64_t first = M->config.num_hidden_layers - o->opt.host_layers;
     o->on_host = calloc((size_t)M->params + 1, 1);
     o->host_behind = calloc((size_t)M->params + 1, 1);
     if (!o->on_host || !o->host_behind) return cst_fail(CST_NO_MEMORY, "optimizer");
-    for (int i = 0; i < M->params && o->opt.host_layers; i++)
-        o->on_host[i] = M->g[i] && M->param[i].rank == 2 && M->param[i].layer >= first && M->param[i].layer >= 0;
-    if (o->opt.host_layers) return CST_OK;
     for (int i = 0; i < M->params; i++)
-        if (M->g[i]) all += (double)M->param[i].count;
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g[i]) continue;
-        o->on_host[i] = before < o->opt.host_share * all;
-        before += (double)M->param[i].count;
-    }
+        o->on_host[i] = !o->opt.host_layers ? cst_model_among_first(M, i, o->opt.host_share)
+                                            : M->g[i] && M->param[i].rank == 2 && M->param[i].layer >= first && M->param[i].layer >= 0;
     return CST_OK;
 }
 

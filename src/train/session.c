@@ -65,27 +65,14 @@ static cst_status keep_packed(cst_model *M)
     return CST_OK;
 }
 
-/* Is this one of the first parameters that have so large a share, by elements, of all that are trained? As cst_optim_options.
- * host_share has it. */
-static int among_first(const cst_model *M, int param, double share)
-{
-    double all = 0, before = 0;
-    for (int i = 0; i < M->params; i++) {
-        if (!M->g || !M->g[i]) continue;
-        all += (double)M->param[i].count;
-        if (i < param) before += (double)M->param[i].count;
-    }
-    return M->g && M->g[param] && before < share * all;
-}
-
 /* With placement STATIC: parameters that come for their uses only. What the optimizer on the host reads when a step's operators
  * are done must be left where it is. */
 static void keep_away(cst_session *s)
 {
     cst_model *M = s->model;
     for (int i = 0; i < M->params; i++) {
-        if (among_first(M, i, s->o.away_params)) cst_tensor_keep_away(M->w[i]);
-        if (among_first(M, i, 1 - s->o.device_optim)) cst_tensor_fix(M->g[i]);
+        if (cst_model_among_first(M, i, s->o.away_params)) cst_tensor_keep_away(M->w[i]);
+        if (cst_model_among_first(M, i, 1 - s->o.device_optim)) cst_tensor_fix(M->g[i]);
     }
 }
 
@@ -233,10 +220,10 @@ static double layer_at(const cst_session *s, int layer)
     return at;
 }
 
-/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. A layer is
- * enqueued when the one that is CST_OPTIM_AHEAD further on, in the direction of the pass, is updated. With clipping the host begins
- * when the norm is known, which is when the iteration begins; else when a layer's gradients are, and what backward leaves to do is
- * done when the next iteration begins. */
+/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. With clipping
+ * the host begins when the norm is known, which is when the iteration begins, and a layer is enqueued in forward when the one that
+ * is CST_OPTIM_AHEAD further on is updated. Without, it begins when a layer's gradients are complete, and that layer must be updated
+ * when the one CST_OPTIM_AHEAD below it is through backward; the last ones are left to the next iteration's beginning. */
 static double host_is_late(const cst_session *s)
 {
     int layers = (int)s->model->config.num_hidden_layers, forward = s->o.optim.clip > 0;
