@@ -2,10 +2,11 @@
  *
  *     C[m,n] = op(A)[m,k] op(B)[k,n]   or  C += ...        row-major; lda, ldb, ldc elements between rows
  *
- * A product is made of tiles of 8 x 32 sums in registers: for each k, 8 numbers of one operand are broadcast and
- * multiplied with 32 of the other. Operands are packed for that, so that a tile reads them from end to end:
- *     tiles  t[i / 8][k][8]      the operand that is broadcast
- *     panels p[j / 32][k][32]    the operand that is taken as vectors
+ * A product is made of tiles of 8 x 32 sums in registers (NARROW: 8 x 24, of which 4 x 24 at a time): for each k, 8 numbers
+ * of one operand are broadcast and multiplied with 32 of the other. Operands are packed for that, so that a tile reads them
+ * from end to end:
+ *     tiles  t[i / 8][k][8]        the operand that is broadcast
+ *     panels p[j / NR][k][NR]      the operand that is taken as vectors
  * The smaller operand is packed once for all groups, by gemm_pack_tiles or gemm_pack_panels; the larger one by the
  * group that uses it, KC of k at a time, into local memory, which is cache on a CPU:
  *     gemm_columns   a group owns COUNT panels of op(B); tiles of op(A) come packed
@@ -31,6 +32,9 @@
 #define LOAD_16_0(p) vload16(0, p)
 #define LOAD_16_1(p) vload_half16(0, p)
 #define LOAD_16_2(p) as_float16(convert_uint16(vload16(0, p)) << 16)
+#define LOAD_8_0(p) vload8(0, p)
+#define LOAD_8_1(p) vload_half8(0, p)
+#define LOAD_8_2(p) as_float8(convert_uint8(vload8(0, p)) << 16)
 #define LOAD_1_0(p) *(p)
 #define LOAD_1_1(p) vload_half(0, p)
 #define LOAD_1_2(p) as_float((uint)*(p) << 16)
@@ -39,10 +43,25 @@
 #define TILE_1 CAT(LOAD_1_, TILE_TYPE)
 #define PANEL_T CAT(T_, PANEL_TYPE)
 #define PANEL_16 CAT(LOAD_16_, PANEL_TYPE)
+#define PANEL_8 CAT(LOAD_8_, PANEL_TYPE)
 #define PANEL_1 CAT(LOAD_1_, PANEL_TYPE)
 
 #define MR 8
+#define PACK_ROWS 32 /* rows that a group packs into tiles */
+/* A tile's row: 16 sums, and those of type REST from the 17th on. */
+#if NARROW
+#define NR 24
+#define REST float8
+#define LOAD_REST vload8
+#define STORE_REST vstore8
+#define PANEL_REST PANEL_8
+#else
 #define NR 32
+#define REST float16
+#define LOAD_REST vload16
+#define STORE_REST vstore16
+#define PANEL_REST PANEL_16
+#endif
 #define ONE __attribute__((reqd_work_group_size(1, 1, 1)))
 #define UPPER4(X) X(0) X(1) X(2) X(3)
 #define LOWER4(X) X(4) X(5) X(6) X(7)
@@ -87,11 +106,11 @@
 __kernel ONE void gemm_pack_tiles(IN(TILE_T, a), __global float *packed, const int m, const int k, const ulong lda)
 {
     USE_IN(TILE_T, a);
-    const int row = get_group_id(0) * NR;
-    pack_tiles_global(packed + (ulong)row * k, (ulong)k * MR, a + (TA ? (ulong)row : row * lda), lda, TA, k, min(NR, m - row));
+    const int row = get_group_id(0) * PACK_ROWS;
+    pack_tiles_global(packed + (ulong)row * k, (ulong)k * MR, a + (TA ? (ulong)row : row * lda), lda, TA, k, min(PACK_ROWS, m - row));
 }
 #else
-/* Group i packs 32 rows of op(A), or 32 columns of op(B), from 32 i; those past `rows` become zero. along: they are
+/* Group i packs NR rows of op(A), or NR columns of op(B), from NR i; those past `rows` become zero. along: they are
  * stored next to each other, else k is. */
 __kernel ONE void gemm_pack_panels(IN(PANEL_T, x), __global float *packed, const int rows, const int k, const ulong ld, const int along)
 {
@@ -132,20 +151,28 @@ typedef struct epilogue {
 #define EPILOGUE(row_, col_, add_) \
     {has_bias ? bias + (col_) : 0, has_residual ? residual + (row_) * ldr + (col_) : 0, ldr, add_, last && last_k, relu}
 
-float16 finish(float16 v, const epilogue e, const int row, const int at)
+float16 finish(float16 v, const epilogue e, const int row)
 {
-    if (e.bias) v += vload16(0, e.bias + at);
+    if (e.bias) v += vload16(0, e.bias);
     if (e.relu) v = v < 0.0f ? (float16)(0.0f) : v;
-    if (e.residual) v += vload16(0, e.residual + row * e.ldr + at);
+    if (e.residual) v += vload16(0, e.residual + row * e.ldr);
     return v;
 }
 
-/* Row `row` of a tile, `cols` of its 32 numbers inside C. */
-void put_row(__global float *c, const float16 lo, const float16 hi, const int row, const int cols, const epilogue e)
+REST finish_rest(REST v, const epilogue e, const int row)
+{
+    if (e.bias) v += LOAD_REST(0, e.bias + 16);
+    if (e.relu) v = v < 0.0f ? (REST)(0.0f) : v;
+    if (e.residual) v += LOAD_REST(0, e.residual + row * e.ldr + 16);
+    return v;
+}
+
+/* Row `row` of a tile, `cols` of its numbers inside C. */
+void put_row(__global float *c, const float16 lo, const REST hi, const int row, const int cols, const epilogue e)
 {
     float t[NR];
     vstore16(lo, 0, t);
-    vstore16(hi, 1, t);
+    STORE_REST(hi, 0, t + 16);
     for (int i = 0; i < cols; i++) {
         float v = e.add ? c[i] + t[i] : t[i];
         if (e.last && e.bias) v += e.bias[i];
@@ -155,44 +182,35 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
     }
 }
 
-#define START(r) float16 s##r = 0.0f, v##r = 0.0f;
+#define START(r) float16 s##r = 0.0f; REST v##r = 0.0f;
+#define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((REST)(BROADCAST(r)), w, v##r);
+#define STEPS(kc, panel, ROWS_)                                                               \
+    for (int j = 0; j < (kc); j++) {                                                          \
+        const float16 u = vload16(0, (panel) + j * NR);                                       \
+        const REST w = LOAD_REST(0, (panel) + j * NR + 16);                                   \
+        ROWS_(STEP)                                                                           \
+    }
 /* The sums of one tile over kc of k. */
-#if NARROW /* a quarter of the tile at a time: 4 x 16 sums and 16 columns, as 16 registers of 8 numbers have room for */
-#define STEP_S(r) s##r = fma((float16)(BROADCAST(r)), u, s##r);
-#define STEP_V(r) v##r = fma((float16)(BROADCAST(r)), u, v##r);
-#define QUARTER(kc, panel, side, FOUR, STEP)            \
-    for (int j = 0; j < (kc); j++) {                    \
-        const float16 u = vload16(2 * j + side, panel); \
-        FOUR(STEP)                                      \
-    }
-#define SUMS(kc, panel)                   \
-    EACH8(START)                          \
-    QUARTER(kc, panel, 0, UPPER4, STEP_S) \
-    QUARTER(kc, panel, 0, LOWER4, STEP_S) \
-    QUARTER(kc, panel, 1, UPPER4, STEP_V) \
-    QUARTER(kc, panel, 1, LOWER4, STEP_V)
+#if NARROW /* half of its rows at a time: 12 registers of 8 sums, 3 of the panel and what is broadcast are all there are */
+#define SUMS(kc, panel) EACH8(START) STEPS(kc, panel, UPPER4) STEPS(kc, panel, LOWER4)
 #else
-#define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((float16)(BROADCAST(r)), w, v##r);
-#define SUMS(kc, panel)                                                              \
-    EACH8(START)                                                                     \
-    for (int j = 0; j < (kc); j++) {                                                 \
-        const float16 u = vload16(2 * j, panel), w = vload16(2 * j + 1, panel);      \
-        EACH8(STEP)                                                                  \
-    }
+#define SUMS(kc, panel) EACH8(START) STEPS(kc, panel, EACH8)
 #endif
 
+#define ROW_LINES ((COUNT * NR + 15) / 16) /* lines of a row of op(B) that a group owns */
+#define NEXT_LINES (TB ? COUNT * NR * (KC / 16) : KC * ROW_LINES)
 /* Ask for line `i` of what the group packs next: k of op(B) from k1, `count` panels from column `first`. */
 #define prefetch_next(b_, i)                                                                                         \
     do {                                                                                                             \
         const int next_ = (i);                                                                                       \
         if (TB) prefetch_line(b_ + (first + next_ / (KC / 16)) * ldb + k1 + next_ % (KC / 16) * 16);                 \
-        else prefetch_line(b_ + (k1 + next_ / (2 * COUNT)) * ldb + first + next_ % (2 * COUNT) * 16);                \
+        else prefetch_line(b_ + (k1 + next_ / ROW_LINES) * ldb + first + next_ % ROW_LINES * 16);                    \
     } while (0)
 
-#define PREFETCH_ROW(r) prefetch_line(out + r * ldc), prefetch_line(out + r * ldc + 16);
-#define LOAD_C(r) s##r += vload16(0, out + r * ldc), v##r += vload16(1, out + r * ldc);
-#define FINISH(r) s##r = finish(s##r, e, r, 0), v##r = finish(v##r, e, r, 16);
-#define STORE_C(r) vstore16(s##r, 0, out + r * ldc), vstore16(v##r, 1, out + r * ldc);
+#define PREFETCH_ROW(r) prefetch_line(out + r * ldc), prefetch_line(out + r * ldc + NR - 1);
+#define LOAD_C(r) s##r += vload16(0, out + r * ldc), v##r += LOAD_REST(0, out + r * ldc + 16);
+#define FINISH(r) s##r = finish(s##r, e, r), v##r = finish_rest(v##r, e, r);
+#define STORE_C(r) vstore16(s##r, 0, out + r * ldc), STORE_REST(v##r, 0, out + r * ldc + 16);
 #define STORE_PART(r) if (r < rows) put_row(out + r * ldc, s##r, v##r, r, cols, e);
 #define PUT_TILE                            \
     if (rows == MR && cols == NR) {         \
@@ -224,6 +242,17 @@ void put_row(__global float *c, const float16 lo, const float16 hi, const int ro
     }
 
 #if KIND == COLUMNS
+/* All panels of a group from kc rows of op(B), each row in one go. */
+void pack_whole_rows(__local float *panels, __global const PANEL_T *x, const ulong ld, const int kc)
+{
+    for (int j = 0; j < kc; j++, x += ld)
+        for (int p = 0; p < COUNT; p++) {
+            __local float *to = panels + (p * KC + j) * NR;
+            vstore16(PANEL_16(x + p * NR), 0, to);
+            STORE_REST(PANEL_REST(x + p * NR + 16), 0, to + 16);
+        }
+}
+
 __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), const int m, const int n, const int k, const ulong ldb,
                              OUTPUT_ARGS)
 {
@@ -233,13 +262,15 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
     const int first = get_group_id(0) * NR * COUNT, count = min(COUNT, (n - first + NR - 1) / NR);
     for (int k0 = 0; k0 < k; k0 += KC) {
         const int kc = min(KC, k - k0), last_k = k0 + KC >= k;
-        const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? KC * COUNT * 2 : 0;
+        const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? NEXT_LINES : 0;
         const int part = lines / (((m + MR - 1) / MR) * COUNT) + 1;
         int line = 0;
-        for (int p = 0; p < count; p++) {
-            const int col = first + p * NR;
-            pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
-        }
+        if (!TB && first + COUNT * NR <= n) pack_whole_rows(panels, b + k0 * ldb + first, ldb, kc);
+        else
+            for (int p = 0; p < count; p++) {
+                const int col = first + p * NR;
+                pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
+            }
         EACH_TILE(__local const float *panel = panels + p * KC * NR;,
                   for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);)
     }
@@ -313,6 +344,13 @@ void put_8(__global float *c, float8 x, const int row, const int cols, const epi
 #define BROADCAST(r) b##r[j]
 #define PUT_PAIR(r) PUT_ONE(2 * r, g##r.lo) PUT_ONE(2 * r + 1, g##r.hi)
 #define PUT_PAIR_2(r) PUT_ONE(2 * r + 16, h##r.lo) PUT_ONE(2 * r + 17, h##r.hi)
+#if NARROW
+#define PUT_REST(PUT) UPPER4(PUT)
+#define ALL_16(r) const float16 w##r = (float16)(v##r, v##r);
+#else
+#define PUT_REST(PUT) EACH8(PUT)
+#define ALL_16(r) const float16 w##r = v##r;
+#endif
 #define PUT_ONE(i, x_) if ((i) < rows) put_8(out + (i) * ldc, x_, i, cols, e);
 __kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const int m, const int n, const int k, const ulong ldb,
                              OUTPUT_ARGS)
@@ -333,9 +371,10 @@ __kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const 
                 EACH8(ROW_OF_B)
                 SUMS(kc, panel)
                 TRANSPOSE_8x16(g, s)
-                TRANSPOSE_8x16(h, v)
+                EACH8(ALL_16)
+                TRANSPOSE_8x16(h, w)
                 EACH8(PUT_PAIR)
-                EACH8(PUT_PAIR_2)
+                PUT_REST(PUT_PAIR_2)
             }
         }
     }

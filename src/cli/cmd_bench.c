@@ -25,7 +25,7 @@ static void add_plan(json_t *j, const cst_session *s)
     cst_mem_get_stats(s->mem, &stats);
     if (!p) return;
     json_object_update_new(j, json_pack("{s:I, s:I, s:f, s:f, s:f, s:i, s:i, s:I, s:I, s:I}", "h2d_bytes_step", (json_int_t)p->up_bytes, "d2h_bytes_step",
-                                        (json_int_t)(p->down_bytes + cst_session_host_updates(s)), "predicted_ms", 1e3 * p->seconds, "compute_ms", 1e3 * p->compute_seconds,
+                                        (json_int_t)(p->down_bytes + cst_session_host_updates(s)), "predicted_ms", 1e3 * cst_session_seconds(s), "compute_ms", 1e3 * p->compute_seconds,
                                         "stall_ms", 1e3 * p->stall_seconds, "recomputed_layers", s->recompute,
                                         "host_layers", s->host_layers, "moves", (json_int_t)stats.moves,
                                         "planned_moves", (json_int_t)stats.planned_moves, "strays", (json_int_t)stats.strays));

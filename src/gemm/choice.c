@@ -95,16 +95,16 @@ cst_status cst_gemm_force(cst_device *dev, const cst_gemm_choice *how)
 }
 
 /* Local memory of a group, bytes. */
-static uint64_t local_bytes(const cst_gemm_choice *how)
+static uint64_t local_bytes(const cst_gemm_choice *how, const cst_device *dev)
 {
-    uint64_t width = how->kind == CST_GEMM_COLUMNS ? NR : how->kind == CST_GEMM_ROWS ? MR : 0;
+    uint64_t width = how->kind == CST_GEMM_COLUMNS ? (uint64_t)cst_panel_width(dev) : how->kind == CST_GEMM_ROWS ? MR : 0;
     return width * sizeof(float) * (uint64_t)how->count * (uint64_t)how->kc;
 }
 
 int cst_gemm_fits(const cst_gemm_choice *how, const cst_device *dev, const cst_gemm_args *g)
 {
     if (how->engine == CST_GEMM_CLBLAST) return g->a->type == CST_F32 && g->b->type == CST_F32;
-    if (dev->group > 1 || how->count < 1 || how->kc < 16 || local_bytes(how) > dev->info.local_bytes) return 0;
+    if (dev->group > 1 || how->count < 1 || how->kc < 16 || local_bytes(how, dev) > dev->info.local_bytes) return 0;
     return how->kind != CST_GEMM_STRIPS || (g->trans_b && g->b->type == CST_F32);
 }
 
@@ -122,16 +122,21 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
 {
     cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512};
     uint64_t bytes = dev->info.local_bytes / 4;
-    if (g->trans_b && g->b->type == CST_F32 && g->m <= 512) {
+    if (g->trans_b && g->b->type == CST_F32 && g->m <= 512 && !dev->narrow) {
         how.kind = CST_GEMM_STRIPS;
         how.kc = 1024;
         how.count = count_for(g->n, MR, 0, 4, 1, dev->info.units);
         return how;
     }
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
-    int width = how.kind == CST_GEMM_ROWS ? MR : NR, most = dev->narrow ? 1 : g->m <= 512 ? 2 : 4;
+    int width = how.kind == CST_GEMM_ROWS ? MR : cst_panel_width(dev), most = g->m <= 512 ? 2 : 4;
+    if (dev->narrow) {
+        int few = g->m <= 256 && !g->trans_b; /* packing counts: 48 numbers of a row are whole lines of the cache */
+        most = few ? 2 : 1;
+        if (few) how.kc = 256;
+    }
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
-    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, NR, how.kc, most, bytes, dev->info.units);
+    how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, width, how.kc, most, bytes, dev->info.units);
     return how;
 }
 
@@ -300,7 +305,7 @@ cst_status cst_gemm_choices_pin(cst_device *dev, const json_t *j, const char *wh
         cst_gemm_shape_key key;
         cst_gemm_choice how;
         CST_TRY(cst_gemm_key_read(&key, &how, item, where));
-        if (local_bytes(&how) > dev->info.local_bytes)
+        if (local_bytes(&how, dev) > dev->info.local_bytes)
             return cst_fail(CST_INPUT, "%s: an engine needs more local memory than \"%s\" has", where, dev->info.name);
         cst_gemm_chosen *known = find(s, &key);
         if (known) known->how = how, known->pinned = 1;

@@ -5,9 +5,13 @@
 #include "gemm/choice.h"
 #include "gemm/gemm.h"
 
-/* Rows and columns of the native engine's tiles, as in cl/gemm_cpu.cl. */
+/* Rows and columns of the native engine's tiles, and rows that one group packs into tiles, as in cl/gemm_cpu.cl. */
 #define MR 8
-#define NR 32
+#define PACK_ROWS 32
+static inline int cst_panel_width(const cst_device *dev)
+{
+    return dev->narrow ? 24 : 32;
+}
 
 /* In all of these g is checked and its ld's are filled in, batch is 1; A, B, C and residual have storage and stay acquired
  * by the caller. */
@@ -16,7 +20,7 @@
 cst_status cst_native_gemm(cst_mem *m, const cst_gemm_args *g, const cst_gemm_choice *how);
 /* What cst_gemm_keep_packed (packed.h) keeps. */
 typedef struct cst_packed {
-    cst_tensor *panels;   /* p[cols / 32][rows][32] */
+    cst_tensor *panels;   /* p[cols / panel width][rows][panel width] */
     uint64_t version;     /* of the tensor when it was packed */
     int filled;
 } cst_packed;

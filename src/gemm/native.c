@@ -5,7 +5,11 @@
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
-#define K_MOST 8192 /* of k packed at once */
+/* Of k packed at once. Processors with narrow vectors were found to lose a fifth to a block that other users of the last cache
+ * leave no room for. */
+#define K_MOST 8192
+#define K_MOST_NARROW 1024
+#define BLOCK_NARROW ((int64_t)4 << 20) /* bytes */
 
 /* A part of the product: rows m0.., columns n0.. of C, k0.. of k. */
 typedef struct part {
@@ -52,7 +56,7 @@ static int64_t b_at(const cst_gemm_args *g, const part *b)
 static cst_status pack(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, const part *b, const char *options, cl_mem packed)
 {
     cst_launch l;
-    int64_t rows = how->kind == CST_GEMM_ROWS ? b->n : b->m;
+    int64_t rows = how->kind == CST_GEMM_ROWS ? b->n : b->m, each = how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
     if (how->kind == CST_GEMM_COLUMNS) {
         cst_launch_begin(&l, mem, "gemm_cpu", "gemm_pack_tiles", options);
         cst_launch_read(&l, "a", g->a, a_at(g, b));
@@ -70,7 +74,7 @@ static cst_status pack(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choi
         cst_launch_ulong(&l, "ld", (uint64_t)(from_a ? g->lda : g->ldb));
         cst_launch_int(&l, "along", from_a ? g->trans_a : !g->trans_b);
     }
-    return cst_launch_run(&l, 1, (size_t[]){(size_t)up(rows, NR)}, (size_t[]){1});
+    return cst_launch_run(&l, 1, (size_t[]){(size_t)up(rows, each)}, (size_t[]){1});
 }
 
 /* kept: B's panels, or NULL. */
@@ -80,16 +84,17 @@ static cst_status multiply(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     static const char *const name[] = {"gemm_columns", "gemm_rows", "gemm_strips"};
     cst_launch l;
     int rows = how->kind == CST_GEMM_ROWS;
-    int64_t groups = how->kind == CST_GEMM_COLUMNS ? up(b->n, NR * how->count) : up(rows ? b->m : b->n, MR * how->count);
+    int64_t width = cst_panel_width(cst_mem_device(mem));
+    int64_t groups = how->kind == CST_GEMM_COLUMNS ? up(b->n, width * how->count) : up(rows ? b->m : b->n, MR * how->count);
     cst_launch_begin(&l, mem, "gemm_cpu", kept ? "gemm_packed" : name[how->kind], options);
     if (rows) cst_launch_read(&l, "a", g->a, a_at(g, b));
     cst_launch_mem(&l, "packed", packed);
-    if (kept) cst_launch_read(&l, "b", kept->panels, b->n0 * g->k + b->k0 * NR);
+    if (kept) cst_launch_read(&l, "b", kept->panels, b->n0 * g->k + b->k0 * width);
     else if (!rows) cst_launch_read(&l, "b", g->b, b_at(g, b));
     cst_launch_int(&l, "m", b->m);
     cst_launch_int(&l, "n", b->n);
     cst_launch_int(&l, "k", b->k);
-    if (kept) cst_launch_ulong(&l, "step", (uint64_t)g->k * NR);
+    if (kept) cst_launch_ulong(&l, "step", (uint64_t)(g->k * width));
     else cst_launch_ulong(&l, rows ? "lda" : "ldb", (uint64_t)(rows ? g->lda : g->ldb));
     cst_launch_update(&l, "c", g->c, g->c_at + b->m0 * g->ldc + b->n0);
     cst_launch_ulong(&l, "ldc", (uint64_t)g->ldc);
@@ -107,7 +112,7 @@ static cst_status multiply(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
 /* What is packed for all groups shall stay in half of the device's last cache. */
 static int64_t packed_bytes(const cst_device *dev)
 {
-    int64_t half = (int64_t)dev->info.cache_bytes / 2, low = (int64_t)2 << 20, high = (int64_t)64 << 20;
+    int64_t half = (int64_t)dev->info.cache_bytes / 2, low = (int64_t)2 << 20, high = dev->narrow ? BLOCK_NARROW : (int64_t)64 << 20;
     return half < low ? low : half > high ? high : half;
 }
 
@@ -118,8 +123,11 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     const cst_gemm_choice columns = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, how->kind == CST_GEMM_COLUMNS ? how->count : 2, how->kc};
     if (kept) how = &columns; /* with the same kc, so the same bits */
     int by_rows = how->kind == CST_GEMM_ROWS;
-    int64_t k = least(g->k, K_MOST), most = packed_bytes(cst_mem_device(mem)) / 4 / k / NR * NR;
-    if (most < NR) most = NR;
+    int64_t width = how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
+    int64_t k_most = cst_mem_device(mem)->narrow ? K_MOST_NARROW : K_MOST;
+    int64_t k = least(g->k, how->kc < k_most ? k_most / how->kc * how->kc : how->kc); /* whole kc's: then parts change no bit */
+    int64_t most = packed_bytes(cst_mem_device(mem)) / 4 / k / width * width;
+    if (most < width) most = width;
     int64_t m = by_rows ? g->m : least(g->m, most), n = by_rows ? least(g->n, most) : g->n;
     build_options(options, sizeof options, mem, g, how, kept != NULL);
     if (kept) CST_TRY(cst_packed_refresh(mem, kept, g, options));
@@ -128,7 +136,7 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
             for (int64_t k0 = 0; k0 < g->k; k0 += k) {
                 part b = {m0, n0, k0, least(g->m - m0, m), least(g->n - n0, n), least(g->k - k0, k)};
                 cl_mem packed;
-                CST_TRY(cst_mem_scratch(mem, (size_t)(up(by_rows ? b.n : b.m, NR) * NR * b.k) * sizeof(float), &packed));
+                CST_TRY(cst_mem_scratch(mem, (size_t)(up(by_rows ? b.n : b.m, width) * width * b.k) * sizeof(float), &packed));
                 CST_TRY(pack(mem, g, how, &b, options, packed));
                 CST_TRY(multiply(mem, g, how, &b, options, packed, kept));
             }

@@ -18,7 +18,8 @@ cst_status cst_gemm_keep_packed(cst_tensor *w)
     if (w->companion_free == packed_free) return CST_OK;
     cst_packed *p = calloc(1, sizeof *p);
     if (!p) return cst_fail(CST_NO_MEMORY, "%s packed", w->name);
-    CST_GO(cst_tensor_create(&p->panels, w->mem, CST_PARAM, CST_F32, 3, (int64_t[]){(w->dim[1] + NR - 1) / NR, w->dim[0], NR}, "%.80s packed",
+    int64_t width = cst_panel_width(cst_mem_device(w->mem));
+    CST_GO(cst_tensor_create(&p->panels, w->mem, CST_PARAM, CST_F32, 3, (int64_t[]){(w->dim[1] + width - 1) / width, w->dim[0], width}, "%.80s packed",
                              w->name), fail);
     CST_GO(cst_tensor_place(p->panels), fail);
     cst_tensor_accompany(w, p, packed_free);

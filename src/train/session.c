@@ -18,6 +18,7 @@
 #define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
 #define HOST_SHARE 0.6    /* of its rate alone that the host keeps while transfers use its memory in both directions */
 #define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
+#define HOST_BOOKS 32     /* one byte in so many goes to page tables and the driver's lists of what is pinned: 2 % seen at 250 GB */
 #define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
@@ -242,17 +243,31 @@ static double host_is_late(const cst_session *s)
     return late;
 }
 
-/* cst_mem_judge: gradients come down to the host, which updates and may be late, and must have room for it. */
-static double with_host(void *user, const cst_plan *plan)
+/* A step's time by this plan, with the optimizer on the host, which may be late. */
+static double seconds_of(const cst_session *s, const cst_plan *plan)
 {
-    const cst_session *s = user;
     const cst_rates *r = &cst_mem_trace(s->mem)->rates;
-    uint64_t bytes = cst_session_host_updates(s), host = plan->host_bytes + 4 * bytes, left = cst_host_available();
+    uint64_t bytes = cst_session_host_updates(s);
     if (!bytes) return plan->seconds;
-    if (s->placement == CST_PLACEMENT_AUTO && ((s->o.host_mem && host > s->o.host_mem) || (left && host + HOST_MARGIN > left))) return INFINITY;
     uint64_t up = plan->up_bytes + (s->placement == CST_PLACEMENT_STATIC ? bytes : 0); /* else planned */
     double transfers = fmax((double)(plan->down_bytes + bytes) / r->down, (double)up / r->up) / r->both;
     return fmax(plan->seconds + (s->host_rate > 0 ? host_is_late(s) : 0), transfers);
+}
+
+double cst_session_seconds(const cst_session *s)
+{
+    const cst_plan *plan = cst_mem_plan(s->mem);
+    return plan ? seconds_of(s, plan) : 0;
+}
+
+/* cst_mem_judge: there must be room for the host's state as well. */
+static double with_host(void *user, const cst_plan *plan)
+{
+    const cst_session *s = user;
+    uint64_t bytes = cst_session_host_updates(s), host = plan->host_bytes + 4 * bytes, left = cst_host_available();
+    if (bytes && s->placement == CST_PLACEMENT_AUTO && ((s->o.host_mem && host > s->o.host_mem) || (left && host + host / HOST_BOOKS + HOST_MARGIN > left)))
+        return INFINITY;
+    return seconds_of(s, plan);
 }
 
 /* cst_mem_record, for a number of layers that are computed again where that is to be chosen. */
@@ -292,6 +307,7 @@ static cst_status decide_migrating(cst_session *s)
     CST_TRY(cst_mem_groups(&again, &least, &search));
     if (!host_may(s)) return CST_OK;
     s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
+    cst_log(CST_LOG_DEBUG, "AdamW on the host: %.2f G elements/s alone", 1e-9 * s->host_rate / HOST_SHARE);
     if (s->host_rate <= 0) return CST_OK;
     int other = again;
     cst_mem_search host_search = {.m = s->mem, .n = all, .near = -1, .record = record_host, .judge = with_host, .user = s};
@@ -449,7 +465,7 @@ static void add_host_optim(cst_outlook *x, cst_session *s)
     x->host_bytes += 4 * bytes; /* master weights, two moments, gradients */
     if (x->placement == CST_PLACEMENT_STATIC) x->up_bytes += bytes;
     if (s->host_rate <= 0 && s->dev->context) s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
-    x->seconds = with_host(s, x->plan);
+    x->seconds = seconds_of(s, x->plan);
 }
 
 cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)

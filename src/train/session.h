@@ -91,6 +91,9 @@ cst_status cst_session_need(uint64_t *bytes, const cst_session_options *o);
 /* Bytes of the weights that the optimizer on the host updates: so many gradients come down in a step, beside what is planned. */
 uint64_t cst_session_host_updates(const cst_session *s);
 
+/* What a step should take by the plan in use, in seconds, with the updates on the host; 0 where nothing is planned. */
+double cst_session_seconds(const cst_session *s);
+
 /* A session for questions only, which never touches a device's memory: about placement and budgets, with the same answers as
  * cst_session_open's. o->device NULL: no device is needed; else the device's own scratch and rates. o->device_mem isn't
  * looked at. Weights are not kept packed. Close it as any other. */
