@@ -131,9 +131,9 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
     int width = how.kind == CST_GEMM_ROWS ? MR : cst_panel_width(dev), most = g->m <= 512 ? 2 : 4;
     if (dev->narrow) {
-        int few = g->m <= 256 && !g->trans_b; /* packing counts: 48 numbers of a row are whole lines of the cache */
+        int few = g->m <= 256 && !g->trans_b && g->n > 512; /* packing counts: 48 numbers of a row are whole lines of the cache */
         most = few ? 2 : 1;
-        if (few) how.kc = 256;
+        how.kc = few ? 256 : 1024;
     }
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
     how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, width, how.kc, most, bytes, dev->info.units);

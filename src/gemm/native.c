@@ -5,11 +5,10 @@
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
-/* Of k packed at once. Processors with narrow vectors were found to lose a fifth to a block that other users of the last cache
- * leave no room for. */
-#define K_MOST 8192
-#define K_MOST_NARROW 1024
+#define K_MOST 8192 /* of k packed at once */
+/* Processors with narrow vectors were found to lose a fifth to a block that other users of the last cache leave no room for. */
 #define BLOCK_NARROW ((int64_t)4 << 20) /* bytes */
+#define K_LEAST_NARROW 1024
 
 /* A part of the product: rows m0.., columns n0.. of C, k0.. of k. */
 typedef struct part {
@@ -124,7 +123,9 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     if (kept) how = &columns; /* with the same kc, so the same bits */
     int by_rows = how->kind == CST_GEMM_ROWS;
     int64_t width = how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
-    int64_t k_most = cst_mem_device(mem)->narrow ? K_MOST_NARROW : K_MOST;
+    int64_t k_most = K_MOST;
+    if (cst_mem_device(mem)->narrow)
+        while (k_most > K_LEAST_NARROW && k_most * (by_rows ? g->n : g->m) * (int64_t)sizeof(float) >= BLOCK_NARROW) k_most /= 2;
     int64_t k = least(g->k, how->kc < k_most ? k_most / how->kc * how->kc : how->kc); /* whole kc's: then parts change no bit */
     int64_t most = packed_bytes(cst_mem_device(mem)) / 4 / k / width * width;
     if (most < width) most = width;
