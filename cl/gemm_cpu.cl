@@ -242,11 +242,11 @@ void put_row(__global float *c, const float16 lo, const REST hi, const int row, 
     }
 
 #if KIND == COLUMNS
-/* All panels of a group from kc rows of op(B), each row in one go. */
-void pack_whole_rows(__local float *panels, __global const PANEL_T *x, const ulong ld, const int kc)
+/* The first `whole` panels of a group from kc rows of op(B), each row in one go. */
+void pack_whole_rows(__local float *panels, __global const PANEL_T *x, const ulong ld, const int kc, const int whole)
 {
     for (int j = 0; j < kc; j++, x += ld)
-        for (int p = 0; p < COUNT; p++) {
+        for (int p = 0; p < whole; p++) {
             __local float *to = panels + (p * KC + j) * NR;
             vstore16(PANEL_16(x + p * NR), 0, to);
             STORE_REST(PANEL_REST(x + p * NR + 16), 0, to + 16);
@@ -265,12 +265,12 @@ __kernel ONE void gemm_columns(__global const float *packed, IN(PANEL_T, b), con
         const int k1 = k0 + KC, lines = k1 + KC <= k && count == COUNT ? NEXT_LINES : 0;
         const int part = lines / (((m + MR - 1) / MR) * COUNT) + 1;
         int line = 0;
-        if (!TB && first + COUNT * NR <= n) pack_whole_rows(panels, b + k0 * ldb + first, ldb, kc);
-        else
-            for (int p = 0; p < count; p++) {
-                const int col = first + p * NR;
-                pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
-            }
+        const int whole = TB ? 0 : min(count, (n - first) / NR);
+        pack_whole_rows(panels, b + k0 * ldb + first, ldb, kc, whole);
+        for (int p = whole; p < count; p++) {
+            const int col = first + p * NR;
+            pack_panel_local(panels + p * KC * NR, b + (TB ? col * ldb + k0 : k0 * ldb + col), ldb, !TB, kc, min(NR, n - col));
+        }
         EACH_TILE(__local const float *panel = panels + p * KC * NR;,
                   for (const int end = min(line + part, lines); line < end; line++) prefetch_next(b, line);)
     }

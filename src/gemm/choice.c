@@ -116,6 +116,20 @@ static int count_for(int64_t size, int width, int kc, int most, uint64_t bytes, 
     return count;
 }
 
+#define NARROW_KC 256
+/* CPUs with narrow vectors, few rows, and op(B) as stored: packing counts, and goes faster where a group owns whole lines of the
+ * cache, 48 numbers, of each row; best is one group a unit. 0: the common rule. */
+static int narrow_rule(cst_gemm_choice *how, const cst_device *dev, const cst_gemm_args *g)
+{
+    uint64_t width = (uint64_t)cst_panel_width(dev), panels = ((uint64_t)g->n + width - 1) / width, each = (panels + dev->info.units - 1) / dev->info.units;
+    uint64_t bytes = 4 * width * NARROW_KC, most = dev->info.local_bytes / 8 * 5 / bytes; /* panels that leave tiles and C some cache */
+    uint64_t count = each <= most ? each : g->m <= 256 && most >= 2 ? 2 : 0;
+    if (g->trans_b || how->kind == CST_GEMM_ROWS || g->m > 512 || !count) return 0;
+    how->kc = NARROW_KC;
+    how->count = (int)count;
+    return 1;
+}
+
 /* The native engine packs the larger operand group by group. PoCL's local memory is as large as a core's second-level
  * cache, of which a group takes a quarter. */
 static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g)
@@ -129,12 +143,9 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
         return how;
     }
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
-    int width = how.kind == CST_GEMM_ROWS ? MR : cst_panel_width(dev), most = g->m <= 512 ? 2 : 4;
-    if (dev->narrow) {
-        int few = g->m <= 256 && !g->trans_b && g->n > 512; /* packing counts: 48 numbers of a row are whole lines of the cache */
-        most = few ? 2 : 1;
-        how.kc = few ? 256 : 1024;
-    }
+    if (dev->narrow && narrow_rule(&how, dev, g)) return how;
+    int width = how.kind == CST_GEMM_ROWS ? MR : cst_panel_width(dev), most = dev->narrow ? 1 : g->m <= 512 ? 2 : 4;
+    if (dev->narrow) how.kc = 1024;
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
     how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, width, how.kc, most, bytes, dev->info.units);
     return how;
