@@ -134,7 +134,7 @@ static int narrow_rule(cst_gemm_choice *how, const cst_device *dev, const cst_ge
  * cache, of which a group takes a quarter. */
 static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g)
 {
-    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 512};
+    cst_gemm_choice how = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, dev->narrow ? 1024 : 512};
     uint64_t bytes = dev->info.local_bytes / 4;
     if (g->trans_b && g->b->type == CST_F32 && g->m <= 512 && !dev->narrow) {
         how.kind = CST_GEMM_STRIPS;
@@ -145,7 +145,6 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
     if (g->m > 2 * g->n) how.kind = CST_GEMM_ROWS;
     if (dev->narrow && narrow_rule(&how, dev, g)) return how;
     int width = how.kind == CST_GEMM_ROWS ? MR : cst_panel_width(dev), most = dev->narrow ? 1 : g->m <= 512 ? 2 : 4;
-    if (dev->narrow) how.kc = 1024;
     while (how.kc > 32 && 4 * (uint64_t)width * (uint64_t)how.kc > bytes) how.kc /= 2;
     how.count = how.kind == CST_GEMM_ROWS ? count_for(g->m, MR, how.kc, 16, bytes, dev->info.units) : count_for(g->n, width, how.kc, most, bytes, dev->info.units);
     return how;

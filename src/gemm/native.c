@@ -51,11 +51,17 @@ static int64_t b_at(const cst_gemm_args *g, const part *b)
     return g->b_at + (g->trans_b ? b->n0 * g->ldb + b->k0 : b->k0 * g->ldb + b->n0);
 }
 
+/* Rows, or columns, that one group packs for all groups: whole tiles, or a panel. */
+static int64_t packed_at_once(const cst_mem *mem, const cst_gemm_choice *how)
+{
+    return how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
+}
+
 /* What all groups read, into scratch. */
 static cst_status pack(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, const part *b, const char *options, cl_mem packed)
 {
     cst_launch l;
-    int64_t rows = how->kind == CST_GEMM_ROWS ? b->n : b->m, each = how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
+    int64_t rows = how->kind == CST_GEMM_ROWS ? b->n : b->m;
     if (how->kind == CST_GEMM_COLUMNS) {
         cst_launch_begin(&l, mem, "gemm_cpu", "gemm_pack_tiles", options);
         cst_launch_read(&l, "a", g->a, a_at(g, b));
@@ -73,7 +79,7 @@ static cst_status pack(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choi
         cst_launch_ulong(&l, "ld", (uint64_t)(from_a ? g->lda : g->ldb));
         cst_launch_int(&l, "along", from_a ? g->trans_a : !g->trans_b);
     }
-    return cst_launch_run(&l, 1, (size_t[]){(size_t)up(rows, each)}, (size_t[]){1});
+    return cst_launch_run(&l, 1, (size_t[]){(size_t)up(rows, packed_at_once(mem, how))}, (size_t[]){1});
 }
 
 /* kept: B's panels, or NULL. */
@@ -122,8 +128,7 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     const cst_gemm_choice columns = {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, how->kind == CST_GEMM_COLUMNS ? how->count : 2, how->kc};
     if (kept) how = &columns; /* with the same kc, so the same bits */
     int by_rows = how->kind == CST_GEMM_ROWS;
-    int64_t width = how->kind == CST_GEMM_COLUMNS ? PACK_ROWS : cst_panel_width(cst_mem_device(mem));
-    int64_t k_most = K_MOST;
+    int64_t width = packed_at_once(mem, how), k_most = K_MOST;
     if (cst_mem_device(mem)->narrow)
         while (k_most > K_LEAST_NARROW && k_most * (by_rows ? g->n : g->m) * (int64_t)sizeof(float) >= BLOCK_NARROW) k_most /= 2;
     int64_t k = least(g->k, how->kc < k_most ? k_most / how->kc * how->kc : how->kc); /* whole kc's: then parts change no bit */
