@@ -181,21 +181,45 @@ cst_status cst_measure_step(cst_mem *m)
 
 /* --- transfers --------------------------------------------------------------------------------------------- */
 
-/* Seconds for `times` transfers of `bytes` each way that is asked for. */
-static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *host, size_t bytes, int up, int down)
+typedef struct transfers {
+    cl_mem b;
+    char *host;
+    size_t bytes;            /* of one; b and host have room for one each way */
+    int planning;            /* m's, before */
+} transfers;
+
+static void room_end(transfers *x, cst_mem *m, cst_status st)
+{
+    if (x->b) {
+        if (st != CST_OK) cst_mem_finish(m); /* something may still be running */
+        clReleaseMemObject(x->b);
+        m->dev->released++;
+        m->stats.reserved -= 2 * x->bytes;
+    }
+    cst_host_free(m, x->host);
+    m->planning = x->planning;
+}
+
+static cst_status enqueue(cst_mem *m, const transfers *x, int up, int down)
+{
+    cl_int err = CL_SUCCESS;
+    if (up)
+        err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                        clEnqueueWriteBuffer(m->dev->up, x->b, CL_FALSE, 0, x->bytes, x->host, 0, NULL, NULL));
+    if (down && err == CL_SUCCESS)
+        err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
+                        clEnqueueReadBuffer(m->dev->down, x->b, CL_FALSE, x->bytes, x->bytes, x->host + x->bytes, 0, NULL, NULL));
+    return cst_cl(err, "transfer");
+}
+
+/* Seconds of one transfer each way that is asked for. */
+static cst_status transfer_time(double *seconds, cst_mem *m, const transfers *x, int up, int down)
 {
     enum { TIMES = 4 };
     double best = 0;
     for (int i = 0; i < TIMES; i++) {
         double t = cst_now();
-        cl_int err = CL_SUCCESS;
-        if (up)
-            err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
-                            clEnqueueWriteBuffer(m->dev->up, b, CL_FALSE, 0, bytes, host, 0, NULL, NULL));
-        if (down && err == CL_SUCCESS)
-            err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
-                            clEnqueueReadBuffer(m->dev->down, b, CL_FALSE, bytes, bytes, host + bytes, 0, NULL, NULL));
-        CST_TRY(cst_cl(err, "transfer"));
+        CST_TRY(enqueue(m, x, up, down));
         CST_TRY(cst_mem_finish(m));
         t = cst_now() - t;
         if (!i || t < best) best = t;
@@ -204,39 +228,90 @@ static cst_status transfer_time(double *seconds, cst_mem *m, cl_mem b, char *hos
     return CST_OK;
 }
 
+/* Room on both sides for transfers to measure: of what the plan takes at least. b NULL afterwards: there is too little. */
+static cst_status room_begin(transfers *x, cst_mem *m)
+{
+    cst_status st;
+    *x = (transfers){.bytes = 16 * CST_MIB, .planning = m->planning};
+    while (x->bytes > 4096 && 2 * x->bytes > m->largest) x->bytes /= 2;
+    if (2 * x->bytes > m->largest) return CST_OK;
+    m->planning = 0;
+    CST_GO(cst_mem_buffer(m, &x->b, 2 * x->bytes), fail);
+    CST_GO(cst_host_alloc((void **)&x->host, m, 2 * x->bytes), fail);
+    return CST_OK;
+fail:
+    room_end(x, m, st);
+    return st;
+}
+
 cst_status cst_measure_rates(cst_mem *m)
 {
-    size_t bytes = 16 * CST_MIB;
-    uint64_t left = m->largest; /* what the plan takes at least */
-    cl_mem b = NULL;
-    void *host = NULL;
+    transfers x;
     double up, down, both;
     cst_status st;
-    int planning = m->planning;
     load_rates(m);
-    while (bytes > 4096 && 2 * bytes > left) bytes /= 2;
-    if (2 * bytes > left) return CST_OK; /* the guess stays */
-    m->planning = 0;
-    CST_GO(cst_mem_buffer(m, &b, 2 * bytes), out);
-    CST_GO(cst_host_alloc(&host, m, 2 * bytes), out);
-    CST_GO(transfer_time(&up, m, b, host, bytes, 1, 0), out);
-    CST_GO(transfer_time(&down, m, b, host, bytes, 0, 1), out);
-    CST_GO(transfer_time(&both, m, b, host, bytes, 1, 1), out);
-    m->rates.up = (double)bytes / up;
-    m->rates.down = (double)bytes / down;
+    CST_TRY(room_begin(&x, m));
+    if (!x.b) return CST_OK; /* the guess stays */
+    CST_GO(transfer_time(&up, m, &x, 1, 0), out);
+    CST_GO(transfer_time(&down, m, &x, 0, 1), out);
+    CST_GO(transfer_time(&both, m, &x, 1, 1), out);
+    m->rates.up = (double)x.bytes / up;
+    m->rates.down = (double)x.bytes / down;
     m->rates.both = (up > down ? up : down) / both;
     if (m->rates.both > 1) m->rates.both = 1;
     if (m->rates.both < 0.5) m->rates.both = 0.5;
     cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
             m->rates.both);
 out:
-    if (b) {
-        if (st != CST_OK) cst_mem_finish(m); /* something may still be running */
-        clReleaseMemObject(b);
-        m->dev->released++;
-        m->stats.reserved -= 2 * bytes;
+    room_end(&x, m, st);
+    return st;
+}
+
+/* Work while `n` transfers go each way; *took: until the work, until all was done. */
+static cst_status work_beside(double took[2], cst_mem *m, const transfers *x, int n, void (*work)(void *), void *user)
+{
+    double from = cst_now();
+    for (int i = 0; i < n; i++) CST_TRY(enqueue(m, x, 1, 1));
+    CST_TRY(cst_cl(clFlush(m->dev->up), "transfer"));
+    CST_TRY(cst_cl(clFlush(m->dev->down), "transfer"));
+    work(user);
+    took[0] = cst_now() - from;
+    CST_TRY(cst_mem_finish(m));
+    took[1] = cst_now() - from;
+    return CST_OK;
+}
+
+static double between(double least, double x, double most) { return x < least ? least : x > most ? most : x; }
+
+cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *), void *user)
+{
+    enum { TIMES = 3 };
+    transfers x;
+    cst_status st;
+    *s = (cst_host_speed){.share = 1, .transfers = 1};
+    for (int i = 0; i < TIMES; i++) {
+        double from = cst_now();
+        work(user);
+        double took = cst_now() - from;
+        if (!i || took < s->seconds) s->seconds = took;
     }
-    cst_host_free(m, host);
-    m->planning = planning;
+    CST_TRY(room_begin(&x, m));
+    if (!x.b) return CST_OK;
+    double one = (double)x.bytes / ((m->rates.up < m->rates.down ? m->rates.up : m->rates.down) * m->rates.both), took[2];
+    int n = 4 + (int)(2 * s->seconds / one), good = 0;
+    for (int i = 0; i < 2 * TIMES && good < TIMES; i++) {
+        CST_GO(work_beside(took, m, &x, n, work, user), out);
+        double share = s->seconds / took[0], alone = n * one - (took[1] - took[0]); /* of transfers, seconds that their part beside the work takes alone */
+        if (took[0] > 0.9 * took[1]) { /* not all of the work was beside them */
+            n *= 2;
+            continue;
+        }
+        if (!good++ || share > s->share) {
+            s->share = between(0.1, share, 1);
+            s->transfers = between(0.1, alone / took[0], 1);
+        }
+    }
+out:
+    room_end(&x, m, st);
     return st;
 }

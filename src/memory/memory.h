@@ -163,6 +163,16 @@ cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
 /* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
  * asks first. */
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
+
+/* How work of the host and transfers in both directions slow each other down, where both use its memory. */
+typedef struct cst_host_speed {
+    double seconds;          /* that the work takes alone */
+    double share;            /* of its speed that it keeps beside transfers: 0.1 to 1; 1: not measured */
+    double transfers;        /* of theirs that they keep beside it */
+} cst_host_speed;
+/* Measure them, while planning and after cst_mem_rates, by calling `work` some ten times. Its data should be pinned (cst_host_alloc) and more than
+ * caches hold. Errors of transfers. */
+cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *user), void *user);
 /* Plan as if the budget and the rates were these. Where the device hasn't got so much memory, nothing can be committed. */
 void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
 

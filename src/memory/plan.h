@@ -67,6 +67,27 @@ cst_status cst_plan_resident(uint64_t *bytes, const cst_trace *t);
  * has lost its content, two tensors overlap or leave their slab, an action isn't possible in the state its tensor is in,
  * `moves` is wrong, or the end isn't the start. */
 cst_status cst_plan_check(const cst_plan *p, const cst_trace *t);
+
+/* Work of the host that no trace has: what an operator makes comes down, the host works on it, operators wait for that. */
+typedef struct cst_plan_host_task {
+    int made;                /* when this moment's operator is done ... */
+    uint64_t down;           /* ... so many bytes come down: then the work may begin, */
+    int after;               /* if this moment's operator is done, too, and the tasks before it in the list that come before the same moment */
+    double seconds;          /* that it takes while nothing is transferred */
+    int before;              /* from this moment on nothing is enqueued until it is done: in the same iteration if before > after, else the next */
+    uint64_t up;             /* so many bytes then go up, as the content of */
+    int tensor;              /* this one; -1: nobody waits for them */
+} cst_plan_host_task;
+
+typedef struct cst_plan_host {
+    const cst_plan_host_task *task;
+    int tasks;
+    double share;            /* of its speed alone that the host's work keeps beside transfers both ways */
+    double transfers;        /* of theirs that they keep beside it */
+} cst_plan_host;
+
+/* Seconds of a steady iteration with such work; plan->seconds is that without. */
+cst_status cst_plan_seconds(double *seconds, const cst_plan *p, const cst_trace *t, const cst_plan_host *h);
 /* A proven lower bound of bytes moved in an iteration (both directions), for any plan within `bytes`. */
 cst_status cst_plan_bound(uint64_t *moved, const cst_trace *t, uint64_t bytes);
 

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "memory/launch.h"
 
 /* What one step multiplies by: computed in double, rounded once, the same for the kernel and the host. */
@@ -119,20 +118,24 @@ void cst_adamw_host(float *w, const float *g, float *m1, float *m2, float *copy,
     }
 }
 
-double cst_adamw_host_rate(cst_mem *m)
+#define SAMPLE ((size_t)1 << 24) /* elements: more than caches hold */
+
+static void sample(void *user)
 {
-    enum { N = 1 << 24, ARRAYS = 5 }; /* more than caches hold */
     const cst_adamw_step s = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .bias1 = 1, .bias2 = 1};
+    void **x = user;
+    cst_adamw_host(x[0], x[1], x[2], x[3], x[4], SAMPLE, 1, &s);
+}
+
+cst_status cst_adamw_host_speed(cst_host_speed *s, cst_mem *m)
+{
+    enum { ARRAYS = 5 };
     void *x[ARRAYS] = {NULL};
-    double best = 0;
-    int have = 1;
-    for (int k = 0; k < ARRAYS && have; k++) have = cst_host_alloc(&x[k], m, N * sizeof(float)) == CST_OK;
-    for (int i = 0; i < 3 && have; i++) {
-        double from = cst_now();
-        cst_adamw_host(x[0], x[1], x[2], x[3], x[4], N, 1, &s);
-        double rate = N / (cst_now() - from);
-        if (rate > best) best = rate;
-    }
+    cst_status st = CST_OK;
+    for (int k = 0; k < ARRAYS; k++) CST_GO(cst_host_alloc(&x[k], m, SAMPLE * sizeof(float)), out);
+    CST_GO(cst_mem_host_speed(s, m, sample, x), out);
+    s->seconds /= (double)SAMPLE;
+out:
     for (int k = 0; k < ARRAYS; k++) cst_host_free(m, x[k]);
-    return best;
+    return st;
 }

@@ -13,10 +13,9 @@
 #include "memory/recompute.h"
 #include "op/fill.h"
 #include "selftest/selftest.h"
+#include "train/host_time.h"
 
 #define MIB 1048576.0
-#define NORM_ARRIVES 1e-4 /* s until the host knows that the norm is there */
-#define HOST_SHARE 0.6    /* of its rate alone that the host keeps while transfers use its memory in both directions */
 #define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
 #define HOST_BOOKS 32     /* one byte in so many goes to page tables and the driver's lists of what is pinned: 2 % seen at 250 GB */
 #define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
@@ -173,24 +172,6 @@ static cst_status decide_fixed(cst_session *s, cst_placement p, int *fits)
 
 /* --- what migrates: how much is computed again, and what the host updates, is a question of predicted time --------- */
 
-/* When the first operator begins that uses a tensor of this name, or the last one ends, if nothing waits; 0: none does. */
-static double use_at(const cst_trace *t, const char *name, int last)
-{
-    double now = 0, at = 0;
-    int x = 0;
-    while (x < t->tensors && strcmp(t->tensor[x].name, name)) x++;
-    for (int k = 0; k < t->moments; k++) {
-        double s = cst_trace_seconds(t, k);
-        for (int u = t->moment[k].first; u < t->moment[k].first + t->moment[k].uses; u++) {
-            if (t->use[u].tensor != x) continue;
-            if (!last) return now;
-            at = now + s;
-        }
-        now += s;
-    }
-    return at;
-}
-
 uint64_t cst_session_host_updates(const cst_session *s)
 {
     uint64_t bytes = 0;
@@ -199,65 +180,11 @@ uint64_t cst_session_host_updates(const cst_session *s)
     return bytes;
 }
 
-/* Elements of a layer's parameters that the host updates. */
-static double host_elements(const cst_session *s, int layer)
-{
-    double n = 0;
-    for (int i = 0; i < s->model->params; i++)
-        if (s->model->param[i].layer == layer && cst_optim_on_host(s->optim, i)) n += (double)s->model->param[i].count;
-    return n;
-}
-
-/* When a layer begins in the forward pass; without clipping, when its gradients are complete. */
-static double layer_at(const cst_session *s, int layer)
-{
-    const cst_model *M = s->model;
-    const cst_trace *t = cst_mem_trace(s->mem);
-    int first = cst_param_id(&M->config, CST_ROLE_LAYER_FIRST, layer);
-    double at = 0;
-    if (s->o.optim.clip > 0) return use_at(t, M->w[first]->name, 0);
-    for (int i = first; i < first + CST_ROLES_PER_LAYER; i++)
-        if (M->g[i]) at = fmax(at, use_at(t, M->g[i]->name, 1));
-    return at;
-}
-
-/* Seconds by which the host's updates come later than the operators that wait for them, when the device never waits. With clipping
- * the host begins when the norm is known, which is when the iteration begins, and a layer is enqueued in forward when the one that
- * is CST_OPTIM_AHEAD further on is updated. Without, it begins when a layer's gradients are complete, and that layer must be updated
- * when the one CST_OPTIM_AHEAD below it is through backward; the last ones are left to the next iteration's beginning. */
-static double host_is_late(const cst_session *s)
-{
-    int layers = (int)s->model->config.num_hidden_layers, forward = s->o.optim.clip > 0;
-    double now = NORM_ARRIVES, late = 0;
-    for (int k = forward ? -1 : 0; k < layers; k++) {
-        int layer = forward ? k : layers - 1 - k, before = layer - CST_OPTIM_AHEAD;
-        double n = host_elements(s, layer), needed = 0;
-        if (!n || (!forward && before < 0)) continue;
-        if (!forward) now = fmax(now, layer_at(s, layer));
-        now += n / s->host_rate;
-        if (before >= 0) needed = layer_at(s, before);
-        late = fmax(late, now - needed);
-    }
-    if (forward) return late;
-    for (int layer = -1; layer < CST_OPTIM_AHEAD; layer++) late += host_elements(s, layer) / s->host_rate;
-    return late;
-}
-
-/* A step's time by this plan, with the optimizer on the host, which may be late. */
-static double seconds_of(const cst_session *s, const cst_plan *plan)
-{
-    const cst_rates *r = &cst_mem_trace(s->mem)->rates;
-    uint64_t bytes = cst_session_host_updates(s);
-    if (!bytes) return plan->seconds;
-    uint64_t up = plan->up_bytes + (s->placement == CST_PLACEMENT_STATIC ? bytes : 0); /* else planned */
-    double transfers = fmax((double)(plan->down_bytes + bytes) / r->down, (double)up / r->up) / r->both;
-    return fmax(plan->seconds + (s->host_rate > 0 ? host_is_late(s) : 0), transfers);
-}
-
 double cst_session_seconds(const cst_session *s)
 {
     const cst_plan *plan = cst_mem_plan(s->mem);
-    return plan ? seconds_of(s, plan) : 0;
+    double seconds;
+    return plan && cst_host_time(&seconds, s, plan) == CST_OK ? seconds : 0;
 }
 
 /* cst_mem_judge: there must be room for the host's state as well. */
@@ -267,7 +194,8 @@ static double with_host(void *user, const cst_plan *plan)
     uint64_t bytes = cst_session_host_updates(s), host = plan->host_bytes + 4 * bytes, left = cst_host_available();
     if (bytes && s->placement == CST_PLACEMENT_AUTO && ((s->o.host_mem && host > s->o.host_mem) || (left && host + host / HOST_BOOKS + HOST_MARGIN > left)))
         return INFINITY;
-    return seconds_of(s, plan);
+    double seconds;
+    return cst_host_time(&seconds, s, plan) == CST_OK ? seconds : INFINITY;
 }
 
 /* cst_mem_record, for a number of layers that are computed again where that is to be chosen. */
@@ -293,6 +221,19 @@ static int host_may(const cst_session *s)
     return s->o.with_optim && s->o.host_layers == 0 && s->dev->context && s->dev->info.exact_divide && !s->dev->is_cpu && !s->dev->info.unified;
 }
 
+/* Once, where there is a device and memory for it. */
+static cst_status know_host_speed(cst_session *s)
+{
+    if (s->host_speed.seconds > 0 || !s->dev->context) return CST_OK;
+    cst_status st = cst_adamw_host_speed(&s->host_speed, s->mem);
+    if (st != CST_OK) s->host_speed.seconds = 0;
+    if (st == CST_NO_MEMORY) return CST_OK;
+    if (st == CST_OK)
+        cst_log(CST_LOG_DEBUG, "AdamW on the host: %.2f G elements/s alone, %.2f of that beside transfers, which keep %.2f of theirs",
+                1e-9 / s->host_speed.seconds, s->host_speed.share, s->host_speed.transfers);
+    return st;
+}
+
 /* Tensors migrate: s->recompute and s->host_layers are chosen. */
 static cst_status decide_migrating(cst_session *s)
 {
@@ -306,9 +247,8 @@ static cst_status decide_migrating(cst_session *s)
     cst_mem_search search = {.m = s->mem, .n = groups, .near = -1, .record = record, .judge = with_host, .user = s};
     CST_TRY(cst_mem_groups(&again, &least, &search));
     if (!host_may(s)) return CST_OK;
-    s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
-    cst_log(CST_LOG_DEBUG, "AdamW on the host: %.2f G elements/s alone", 1e-9 * s->host_rate / HOST_SHARE);
-    if (s->host_rate <= 0) return CST_OK;
+    CST_TRY(know_host_speed(s));
+    if (s->host_speed.seconds <= 0) return CST_OK;
     int other = again;
     cst_mem_search host_search = {.m = s->mem, .n = all, .near = -1, .record = record_host, .judge = with_host, .user = s};
     CST_TRY(cst_mem_groups(&host, &with, &host_search));
@@ -457,17 +397,16 @@ cst_status cst_session_trace(cst_trace **out, const cst_session *s)
 
 /* The optimizer on the host, which no trace has: gradients come down. With a static placement weights go up as well; where
  * tensors migrate their way up is planned. */
-static void add_host_optim(cst_outlook *x, cst_session *s)
+static cst_status add_host_optim(cst_outlook *x, cst_session *s)
 {
     uint64_t bytes = cst_session_host_updates(s);
-    if (!bytes) return;
+    if (!bytes) return CST_OK;
     x->down_bytes += bytes;
     x->host_bytes += 4 * bytes; /* master weights, two moments, gradients */
     if (x->placement == CST_PLACEMENT_STATIC) x->up_bytes += bytes;
-    if (s->host_rate <= 0 && s->dev->context) s->host_rate = HOST_SHARE * cst_adamw_host_rate(s->mem);
-    x->seconds = seconds_of(s, x->plan);
+    CST_TRY(know_host_speed(s));
+    return cst_host_time(&x->seconds, s, x->plan);
 }
-
 cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)
 {
     cst_outlook x = {.plan = NULL};
@@ -493,7 +432,7 @@ cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget
     x.up_bytes = x.plan->up_bytes;
     x.down_bytes = x.plan->down_bytes;
     x.seconds = x.plan->seconds;
-    add_host_optim(&x, s);
+    CST_GO(add_host_optim(&x, s), fail);
     *out = x;
     return CST_OK;
 fail:

@@ -71,7 +71,7 @@ typedef struct cst_session {
     int recompute;           /* layers computed again in backward */
     int host_layers;         /* layers, from the last on, whose optimizer state is on the host while tensors migrate */
     uint64_t planned;        /* bytes on the device that the plan needs */
-    double host_rate;        /* elements/s that AdamW on the host updates, 0: not measured */
+    cst_host_speed host_speed; /* of AdamW on the host, seconds an element; 0: not measured */
     int micros;              /* micro-batches of the step so far */
     int keeps_gradients;     /* they stay in M->g, for who looks at them; no cst_optim_step follows */
 } cst_session;
