@@ -215,11 +215,12 @@ START_TEST(a_wrong_kernel_for_kept_weights_is_noticed)
     plant_fault(dir, "col / NR * step + (ulong)k0", "col / NR * step + (ulong)13");
     setenv("CASTOR_CL_DIR", dir, 1);
     ck_ok(cst_gemm_prove(&before, dev, &g, &how));
-    g.b = op_tensor("w", CST_PARAM, 64, 64, NULL);
+    cst_tensor *w = op_tensor("w", CST_PARAM, 64, 64, NULL);
+    g.b = w;
     g.ldb = 64;
-    ck_ok(cst_gemm_keep_packed(g.b));
+    ck_ok(cst_gemm_keep_packed(w));
     ck_fails(cst_gemm_prove(&before, dev, &g, &how), CST_STATE, "wrong result");
-    cst_tensor_free(g.b);
+    cst_tensor_free(w);
     unsetenv("CASTOR_CL_DIR");
 }
 END_TEST

@@ -190,6 +190,38 @@ START_TEST(too_small_a_budget_is_said)
 }
 END_TEST
 
+static void write_much(void *user)
+{
+    char *p = user;
+    for (size_t i = 0; i < 64 * MIB; i++) p[i] = (char)(p[i] + 1);
+}
+
+/* The host's work beside transfers, within the budget, with even books. */
+START_TEST(the_hosts_speed_is_measured)
+{
+    chain c;
+    cst_rates rates;
+    cst_host_speed s;
+    cst_mem_stats before, after;
+    void *p;
+    open_chain(&c, 3 * MIB);
+    ck_ok(record(&c, 0));
+    ck_ok(cst_host_alloc_pageable(&p, c.m, 64 * MIB));
+    ck_ok(cst_mem_rates(&rates, c.m));
+    cst_mem_get_stats(c.m, &before);
+    ck_ok(cst_mem_host_speed(&s, c.m, write_much, p));
+    cst_mem_get_stats(c.m, &after);
+    ck_assert(s.seconds > 1e-4 && s.seconds < 60);
+    ck_assert(s.share >= 0.1 && s.share <= 1 && s.transfers >= 0.1 && s.transfers <= 1);
+    ck_assert_uint_eq(after.reserved, before.reserved);
+    ck_assert_uint_eq(after.host_bytes, before.host_bytes);
+    int times = *(char *)p;
+    ck_assert_int_ge(times, 6); /* alone and beside them */
+    cst_host_free(c.m, p);
+    close_chain(&c);
+}
+END_TEST
+
 static cst_status record_badly(void *user, int k)
 {
     return k >= BLOCKS / 2 ? cst_fail(CST_INPUT, "no more than half") : record(user, k);
@@ -215,6 +247,7 @@ int main(void)
     tcase_add_loop_test(tc, the_best_by_prediction_is_found, 0, 4);
     tcase_add_test(tc, too_small_a_budget_is_said);
     tcase_add_test(tc, an_error_of_the_program_is_passed_on);
+    tcase_add_test(tc, the_hosts_speed_is_measured);
     suite_add_tcase(s, tc);
     return op_main(s);
 }

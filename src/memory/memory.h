@@ -170,8 +170,8 @@ typedef struct cst_host_speed {
     double share;            /* of its speed that it keeps beside transfers: 0.1 to 1; 1: not measured */
     double transfers;        /* of theirs that they keep beside it */
 } cst_host_speed;
-/* Measure them, while planning and after cst_mem_rates, by calling `work` some ten times. Its data should be pinned (cst_host_alloc) and more than
- * caches hold. Errors of transfers. */
+/* Measure them, while planning and after cst_mem_rates, by calling `work` some ten times. Its data should be many times what
+ * caches hold (cst_host_alloc_pageable). Errors of transfers. */
 cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *user), void *user);
 /* Plan as if the budget and the rates were these. Where the device hasn't got so much memory, nothing can be committed. */
 void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r);
@@ -253,6 +253,8 @@ cst_status cst_mem_finish(cst_mem *m);
 /* Host memory for transfers: huge pages, touched by all threads, registered with the driver where that
  * makes it pinned. Freed by cst_host_free; NULL is fine there. */
 cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes);
+/* The same, left pageable: for what isn't transferred. */
+cst_status cst_host_alloc_pageable(void **out, cst_mem *m, size_t bytes);
 void cst_host_free(cst_mem *m, void *p);
 
 /* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */

@@ -71,7 +71,8 @@ cst_status cst_plan_check(const cst_plan *p, const cst_trace *t);
 /* Work of the host that no trace has: what an operator makes comes down, the host works on it, operators wait for that. */
 typedef struct cst_plan_host_task {
     int made;                /* when this moment's operator is done ... */
-    uint64_t down;           /* ... so many bytes come down: then the work may begin, */
+    int from;                /* ... this tensor (-1: something else) ... */
+    uint64_t down;           /* ... comes down, so many bytes: then the work may begin, */
     int after;               /* if this moment's operator is done, too, and the tasks before it in the list that come before the same moment */
     double seconds;          /* that it takes while nothing is transferred */
     int before;              /* from this moment on nothing is enqueued until it is done: in the same iteration if before > after, else the next */

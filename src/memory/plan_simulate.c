@@ -20,7 +20,7 @@ typedef struct timeline {
     int gate;                /* what is put now is enqueued when so many of the host's tasks are done */
     entry *e[QUEUES];
     int n[QUEUES], room[QUEUES];
-    int (*latest)[QUEUES];   /* [tensors]: entries of each queue that have to do with a tensor, counted */
+    int (*latest)[QUEUES];   /* [tensors]: entries of each queue that have to do with a tensor, counted; at HOST: downloads for its tasks */
     int *slab;               /* [tensors] where it is */
     uint64_t *offset;
     cst_rooms *rooms;        /* [slabs]: who left last: 2 * entries done + 1 if of downloads, else of operators */
@@ -48,7 +48,8 @@ static cst_status put_action(timeline *l, const cst_plan_action *a)
     uint64_t bytes = l->t->tensor[x].bytes;
     const cst_rates *r = &l->t->rates;
     if (a->kind == CST_PLAN_EVICT || a->kind == CST_PLAN_DISCARD) {
-        int64_t mark = 2 * (int64_t)latest[COMPUTE];
+        int64_t mark = latest[HOST] ? 2 * (int64_t)latest[HOST] + 1 : 2 * (int64_t)latest[COMPUTE];
+        latest[HOST] = 0;
         if (a->moves) {
             need[COMPUTE] = latest[COMPUTE];
             need[UP] = latest[UP];
@@ -111,6 +112,7 @@ static cst_status put_inputs(timeline *l, int m)
         if (x->made == m) {
             CST_TRY(put(l, DOWN, (int[QUEUES]){[COMPUTE] = l->n[COMPUTE]}, (double)x->down / l->t->rates.down + l->t->rates.launch));
             l->input[i].down = l->n[DOWN];
+            if (x->from >= 0) l->latest[x->from][HOST] = l->n[DOWN];
         }
         if (x->after == m) l->input[i].operators = l->n[COMPUTE];
     }

@@ -214,7 +214,7 @@ static void register_block(cst_mem *m, cst_host_block *b)
     m->warned_pageable = 1;
 }
 
-cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
+static cst_status allocate(void **out, cst_mem *m, size_t bytes, int pin)
 {
     static size_t stagger;
     uint64_t left = cst_host_available();
@@ -238,7 +238,7 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
     char *p = b->p;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < bytes; i += 4096) p[i] = 0;
-    register_block(m, b);
+    if (pin) register_block(m, b);
     b->next = m->host;
     m->host = b;
     m->stats.host_bytes += bytes;
@@ -246,6 +246,9 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes)
     *out = b->p;
     return CST_OK;
 }
+
+cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes) { return allocate(out, m, bytes, 1); }
+cst_status cst_host_alloc_pageable(void **out, cst_mem *m, size_t bytes) { return allocate(out, m, bytes, 0); }
 
 void cst_host_free(cst_mem *m, void *p)
 {

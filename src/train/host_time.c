@@ -62,8 +62,8 @@ static void set_task(cst_plan_host_task *x, const cst_session *s, const cst_trac
     const cst_model *M = s->model;
     *x = (cst_plan_host_task){.down = M->w[i]->bytes, .seconds = s->host_speed.seconds * (double)M->param[i].count, .tensor = -1};
     set_turn(x, s, t, M->param[i].layer);
-    int g = id_of(t, M->g[i]);
-    x->made = g < 0 ? x->after : use_of(t, g, 1);
+    x->from = id_of(t, M->g[i]);
+    x->made = x->from < 0 ? x->after : use_of(t, x->from, 1);
     if (s->placement != CST_PLACEMENT_STATIC) return; /* else the plan brings it up */
     x->up = x->down;
     x->tensor = id_of(t, M->w[i]);
