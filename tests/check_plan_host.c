@@ -93,6 +93,30 @@ START_TEST(what_goes_up_is_waited_for)
 }
 END_TEST
 
+/* Weight 0 comes anew for each use, and its update takes half a second: an upload begun before would be for nothing. */
+START_TEST(uploads_wait_for_what_is_made_anew)
+{
+    step s;
+    ck_ok(cst_trace_create(&s.t));
+    s.t->rates = (cst_rates){.up = BYTES, .down = BYTES, .both = 1, .memory = 1e9, .flops = 1e9, .launch = 1e-9};
+    for (int k = 0; k < 2; k++) ck_ok(cst_trace_add_tensor(s.t, k ? "w1" : "w0", CST_PARAM, BYTES, 1, 0, &s.w[k]));
+    for (int k = 0; k < 2; k++) {
+        ck_ok(cst_trace_add_moment(s.t, "use", 0));
+        s.t->moment[k].seconds = 3;
+        ck_ok(cst_trace_add_use(s.t, s.w[k], CST_READ, 0));
+    }
+    ck_ok(cst_plan_make(&s.p, s.t, BYTES)); /* one place: each goes up when the other has been used */
+    ck_assert_uint_eq(s.p->up_count, 2);
+    takes(&s, 8, &(cst_plan_host){.tasks = 0});
+    cst_plan_host_task x = {.made = 1, .from = -1, .after = 1, .seconds = 0.5, .before = 0, .tensor = s.w[0]};
+    one_takes(&s, 8.5, x); /* before the upload */
+    x.before = 1;
+    x.tensor = s.w[1];
+    one_takes(&s, 8, x);
+    drop(&s);
+}
+END_TEST
+
 START_TEST(both_are_slower_beside_each_other)
 {
     step s = make(0);
@@ -125,6 +149,7 @@ int main(void)
     tcase_add_test(c, work_hides_behind_operators_or_not);
     tcase_add_test(c, one_task_after_another);
     tcase_add_test(c, what_goes_up_is_waited_for);
+    tcase_add_test(c, uploads_wait_for_what_is_made_anew);
     tcase_add_test(c, both_are_slower_beside_each_other);
     tcase_add_test(c, a_place_is_taken_until_its_content_is_down);
     suite_add_tcase(s, c);

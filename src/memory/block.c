@@ -67,6 +67,7 @@ static void leave(cst_tensor *b)
 {
     cst_arena_remove(&b->mem->arena, cst_tensor_extent(b), b->slab, cst_block_begin(b));
     cst_block_count(b, 0);
+    b->put_off = 0;
 }
 
 static cst_status flush(cl_command_queue q)
@@ -96,15 +97,13 @@ cst_status cst_block_place(cst_tensor *b, int slab, size_t offset, int *placed, 
     return CST_OK;
 }
 
-cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
+/* Enqueue the upload to the place that it has. */
+static cst_status send(cst_tensor *b)
 {
     cst_mem *m = b->mem;
     cst_waits w = {.n = 0};
     cl_event done = NULL;
-    *placed = take(b, slab, offset);
-    if (!*placed) return CST_OK;
-    cst_status st = m->guard ? cst_guard_fill(b) : CST_OK;
-    if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_DEVICE, CST_UP, b->slab, cst_block_begin(b), cst_tensor_extent(b));
+    cst_status st = cst_fence_wait(&w, m, CST_ON_DEVICE, CST_UP, b->slab, cst_block_begin(b), cst_tensor_extent(b));
     if (st == CST_OK) st = cst_fence_wait(&w, m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes);
     if (st == CST_OK) {
         cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
@@ -116,14 +115,30 @@ cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
     cst_waits_clear(&w);
     if (st != CST_OK) {
         if (done) clReleaseEvent(done);
-        leave(b);
-        *placed = 0;
         return cst_fail_in(st, "upload of %s", b->name);
     }
     m->stats.h2d_bytes += b->bytes;
     cst_fence_add(m, CST_ON_HOST, CST_UP, b->host_slab, b->host_offset, b->bytes, done);
     release_event(&b->uploaded);
     b->uploaded = done;
+    b->put_off = 0;
+    return CST_OK;
+}
+
+cst_status cst_block_send(cst_tensor *b) { return b->put_off ? send(b) : CST_OK; }
+
+cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed)
+{
+    *placed = take(b, slab, offset);
+    if (!*placed) return CST_OK;
+    cst_status st = b->mem->guard ? cst_guard_fill(b) : CST_OK;
+    if (st == CST_OK && !b->renews) st = send(b);
+    if (st != CST_OK) {
+        leave(b);
+        *placed = 0;
+        return st;
+    }
+    b->put_off = b->renews;
     cst_block_become(b, CST_TENSOR_BOTH);
     return CST_OK;
 }

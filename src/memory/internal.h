@@ -180,6 +180,8 @@ void cst_block_become(cst_tensor *b, cst_tensor_state s); /* the one place where
 cst_status cst_block_place(cst_tensor *b, int slab, size_t offset, int *placed, cst_waits *w);
 /* HOST -> BOTH. As place; operators wait for b->uploaded. */
 cst_status cst_block_upload(cst_tensor *b, int slab, size_t offset, int *placed);
+/* Enqueue its upload now, where that was put off. */
+cst_status cst_block_send(cst_tensor *b);
 /* DEVICE or BOTH -> HOST; *moved: a download was needed. */
 cst_status cst_block_evict(cst_tensor *b, int *moved);
 /* Any -> EMPTY: room on both sides is given up. */

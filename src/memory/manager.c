@@ -249,6 +249,7 @@ cst_status cst_mem_acquire(cst_mem *m, const char *op, cst_use *use, int n, cl_e
     CST_TRY(hold(m, use, n));
     m->helds -= n; /* these are what is acquired now; below they count */
     cst_status st = cst_step_acquire(m, op, use, n, &w);
+    for (int i = 0; i < n && st == CST_OK; i++) st = cst_block_send(cst_block(use[i].t));
     if (st != CST_OK) {
         cst_waits_settle(&w);
         return st;

@@ -89,6 +89,8 @@ typedef struct cst_tensor {
     int parts;               /* of a chunk: its tensors not yet freed */
     int fixed;               /* never leaves the device */
     int away;                /* on the device for its uses only */
+    int renews;              /* cst_tensor_host_renews */
+    int put_off;             /* on the device by its state, but the upload is still to be enqueued */
     cst_tensor_state state;
     int pins;                /* acquires not yet released */
     int slab;                /* where it lies, when on the device */
@@ -240,7 +242,8 @@ cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src
  * host_room: where to write it: its room on the host, which no transfer uses any more; NULL: there is none (it doesn't
  * migrate, is part of a chunk, or an operator has changed it): then cst_tensor_write. host_renewed: it is written; a copy
  * on the device is renewed too, behind all operators enqueued so far. In between, and while host_renewed fails, nothing
- * may use the tensor. */
+ * may use the tensor. host_renews, told as soon as it is known: uploads are put off until then, or until something uses it. */
+void cst_tensor_host_renews(cst_tensor *t, int renews);
 cst_status cst_tensor_host_room(cst_tensor *t, void **room);
 cst_status cst_tensor_host_renewed(cst_tensor *t);
 /* Wait for *done, release it, set it to NULL. */

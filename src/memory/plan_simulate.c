@@ -21,6 +21,10 @@ typedef struct timeline {
     entry *e[QUEUES];
     int n[QUEUES], room[QUEUES];
     int (*latest)[QUEUES];   /* [tensors]: entries of each queue that have to do with a tensor, counted; at HOST: downloads for its tasks */
+    struct renewal {         /* [tensors] uploads of what the host makes anew */
+        int comes, put_off;  /* a task for it is still to come; an upload waits for that */
+        int need[QUEUES];    /* of that upload */
+    } *renewal;
     int *slab;               /* [tensors] where it is */
     uint64_t *offset;
     cst_rooms *rooms;        /* [slabs]: who left last: 2 * entries done + 1 if of downloads, else of operators */
@@ -39,6 +43,15 @@ static cst_status put(timeline *l, int queue, const int *need, double work)
     memcpy(e->need, need, sizeof e->need);
     if (queue != HOST) e->need[HOST] = l->gate;
     e->work = work;
+    return CST_OK;
+}
+
+static cst_status put_upload(timeline *l, int tensor)
+{
+    const cst_rates *r = &l->t->rates;
+    CST_TRY(put(l, UP, l->renewal[tensor].need, (double)l->t->tensor[tensor].bytes / r->up + r->launch));
+    l->latest[tensor][UP] = l->n[UP];
+    l->renewal[tensor].put_off = 0;
     return CST_OK;
 }
 
@@ -68,9 +81,11 @@ static cst_status put_action(timeline *l, const cst_plan_action *a)
     l->slab[x] = a->slab;
     l->offset[x] = a->offset;
     if (a->kind == CST_PLAN_UPLOAD) {
-        CST_TRY(put(l, UP, need, (double)bytes / r->up + r->launch));
-        latest[UP] = l->n[UP];
         latest[DOWN] = 0;
+        struct renewal *anew = &l->renewal[x];
+        anew->put_off = anew->comes;
+        memcpy(anew->need, need, sizeof need);
+        return anew->comes ? CST_OK : put_upload(l, x);
     } else latest[DOWN] = need[DOWN]; /* the operator that writes it waits for who was there */
     return CST_OK;
 }
@@ -97,6 +112,8 @@ static cst_status put_tasks(timeline *l, int m, int round)
         if (x->before != m || (x->before <= x->after && !round)) continue;
         CST_TRY(put(l, HOST, need, x->seconds));
         l->gate = l->n[HOST];
+        if (x->tensor >= 0) l->renewal[x->tensor].comes = 0;
+        if (x->tensor >= 0 && l->renewal[x->tensor].put_off) CST_TRY(put_upload(l, x->tensor));
         if (!x->up) continue;
         CST_TRY(put(l, UP, (int[QUEUES]){0}, (double)x->up / l->t->rates.up + l->t->rates.launch));
         if (x->tensor >= 0) l->latest[x->tensor][UP] = l->n[UP];
@@ -114,7 +131,9 @@ static cst_status put_inputs(timeline *l, int m)
             l->input[i].down = l->n[DOWN];
             if (x->from >= 0) l->latest[x->from][HOST] = l->n[DOWN];
         }
-        if (x->after == m) l->input[i].operators = l->n[COMPUTE];
+        if (x->after != m) continue;
+        l->input[i].operators = l->n[COMPUTE];
+        if (x->tensor >= 0 && !x->up) l->renewal[x->tensor].comes = 1;
     }
     return CST_OK;
 }
@@ -186,11 +205,12 @@ cst_status cst_plan_seconds(double *seconds, const cst_plan *p, const cst_trace 
     double end[ROUNDS] = {0};
     cst_status st;
     l.latest = calloc((size_t)t->tensors + 1, sizeof *l.latest);
+    l.renewal = calloc((size_t)t->tensors + 1, sizeof *l.renewal);
     l.slab = malloc(((size_t)t->tensors + 1) * sizeof *l.slab);
     l.offset = malloc(((size_t)t->tensors + 1) * sizeof *l.offset);
     l.rooms = calloc((size_t)p->slabs + 1, sizeof *l.rooms);
     l.input = calloc((size_t)h->tasks + 1, sizeof *l.input);
-    if (!l.latest || !l.slab || !l.offset || !l.rooms || !l.input) CST_GO(cst_fail(CST_NO_MEMORY, "plan"), done);
+    if (!l.latest || !l.renewal || !l.slab || !l.offset || !l.rooms || !l.input) CST_GO(cst_fail(CST_NO_MEMORY, "plan"), done);
     CST_GO(put_rounds(&l, ROUNDS), done);
     CST_GO(run(&l, end, ROUNDS), done);
     *seconds = end[ROUNDS - 1] - end[ROUNDS - 2];
@@ -198,6 +218,7 @@ done:
     for (int q = 0; q < QUEUES; q++) free(l.e[q]);
     for (int i = 0; l.rooms && i < p->slabs; i++) free(l.rooms[i].room);
     free(l.latest);
+    free(l.renewal);
     free(l.slab);
     free(l.offset);
     free(l.rooms);

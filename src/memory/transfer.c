@@ -72,6 +72,7 @@ cst_status cst_tensor_write_behind(cst_tensor *t, size_t offset, const void *src
         memcpy(p + offset, src, bytes);
         return CST_OK;
     }
+    CST_TRY(cst_block_send(b));
     cl_event placed = NULL;
     if (b->state == CST_TENSOR_EMPTY) { /* operators wait for whoever used its place before: so must this */
         CST_TRY(cst_tensor_place(t));
@@ -106,7 +107,7 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
 {
     cst_mem *m = t->mem;
     cst_tensor *b = cst_block(t);
-    cl_event before[2] = {NULL, b->uploaded};
+    cl_event before[2] = {NULL, NULL};
     CST_TRY(check_span(t, offset, bytes));
     if (b->state == CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s is read before anything wrote it", t->name);
     *done = NULL;
@@ -117,6 +118,8 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
         memcpy(dst, p + offset, bytes);
         return CST_OK;
     }
+    CST_TRY(cst_block_send(b));
+    before[1] = b->uploaded;
     CST_TRY(compute_now(m, &before[0]));
     cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
                            clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, dst,
@@ -126,6 +129,11 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
     m->stats.d2h_bytes += bytes;
     keep_event(&b->downloaded, *done);
     return flush(m->dev->down, done);
+}
+
+void cst_tensor_host_renews(cst_tensor *t, int renews)
+{
+    if (!t->chunk) t->renews = renews;
 }
 
 cst_status cst_tensor_host_room(cst_tensor *t, void **room)
@@ -145,6 +153,7 @@ cst_status cst_tensor_host_renewed(cst_tensor *t)
     cl_event before[2] = {NULL, t->downloaded}, done = NULL;
     t->version++;
     if (t->state == CST_TENSOR_HOST) return CST_OK;
+    if (t->put_off) return cst_block_send(t);
     CST_TRY(compute_now(m, &before[0]));
     cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
                            clEnqueueWriteBuffer(m->dev->up, m->buffer[t->slab], CL_FALSE, t->offset, t->bytes, cst_block_host_address(t),

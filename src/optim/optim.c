@@ -29,6 +29,7 @@ struct cst_optim {
     unsigned char *layer_done;    /* [layers] of this step, without clipping */
     cst_host_optim *host;         /* the rest's state, or NULL */
     unsigned char *on_host;       /* [params] */
+    int *turn;                    /* [params] the host updates it before this layer, -1: the first thing, where clipping lets it wait */
     unsigned char *host_behind;   /* [params] 1: its update is still to come, 2: sending it */
     float *result;                /* `norm` as it comes down for the host, four values a result */
     cl_event *came;               /* [results] */
@@ -48,6 +49,11 @@ cst_tensor *cst_optim_norm(const cst_optim *o)
 int cst_optim_on_host(const cst_optim *o, int param)
 {
     return o->on_host[param];
+}
+
+int cst_optim_turn(const cst_optim *o, int param)
+{
+    return o->turn[param];
 }
 
 /* Without clipping no update waits for the norm of all gradients. */
@@ -91,6 +97,24 @@ static cst_status choose_sides(cst_optim *o)
     return CST_OK;
 }
 
+/* In even parts over the forward pass, in order of layers, and CST_OPTIM_AHEAD layers before they are used at the latest. */
+static cst_status set_turns(cst_optim *o)
+{
+    const cst_model *M = o->model;
+    double all = 0, before = 0;
+    o->turn = calloc((size_t)M->params + 1, sizeof *o->turn);
+    if (!o->turn) return cst_fail(CST_NO_MEMORY, "optimizer");
+    for (int i = 0; i < M->params; i++) all += o->on_host[i] ? (double)M->param[i].count : 0;
+    for (int i = 0; i < M->params; i++) {
+        if (!o->on_host[i]) continue;
+        int even = (int)(before / all * (double)M->config.num_hidden_layers), layer = M->param[i].layer;
+        o->turn[i] = (even < layer ? even : layer) - CST_OPTIM_AHEAD;
+        if (o->turn[i] < -1) o->turn[i] = -1;
+        before += (double)M->param[i].count;
+    }
+    return CST_OK;
+}
+
 cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_options *opt)
 {
     cst_optim *o = calloc(1, sizeof *o);
@@ -120,6 +144,7 @@ cst_status cst_optim_create(cst_optim **out, cst_model *M, const cst_optim_optio
     CST_GO(cst_tensor_place(o->partial), fail);
     CST_GO(cst_tensor_place(o->norm), fail);
     CST_GO(choose_sides(o), fail);
+    CST_GO(set_turns(o), fail);
     CST_GO(make_moments(o), fail);
     *out = o;
     return CST_OK;
@@ -137,6 +162,7 @@ void cst_optim_free(cst_optim *o)
     for (int r = 0; r < o->results; r++) cst_mem_wait(&o->came[r]);
     free(o->came);
     free(o->on_host);
+    free(o->turn);
     free(o->host_behind);
     free(o->partial_at);
     free(o->summed);
@@ -157,6 +183,7 @@ static void set_behind(cst_optim *o, int behind)
     for (int i = 0; i < o->model->params; i++) {
         o->host_behind[i] = behind && o->on_host[i];
         o->model->behind += o->host_behind[i];
+        if (!at_once(o) || !behind) cst_tensor_host_renews(o->model->w[i], o->host_behind[i]);
     }
 }
 
@@ -277,6 +304,7 @@ static cst_status update_layer(cst_optim *o, int layer)
     for (int i = 0; i < o->pieces; i++)
         if (o->list[i].behind && M->param[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
     CST_TRY(fetch_result(o, 1 + layer));
+    for (int i = first; i < end; i++) cst_tensor_host_renews(M->w[i], o->host_behind[i] != 0);
     o->layer_done[layer] = 1;
     return CST_OK;
 }
@@ -296,6 +324,7 @@ static cst_status update_apart(cst_optim *o, int param)
     if (o->host && (finite || send)) st = cst_host_optim_update(o->host, param, result[1], send ? NULL : &s, &updated);
     if (updated) o->host_behind[param] = 2;
     CST_TRY(st);
+    cst_tensor_host_renews(M->w[param], 0);
     o->host_behind[param] = 0;
     M->behind--;
     return CST_OK;
@@ -322,7 +351,7 @@ cst_status cst_optim_before(void *optim, int layer)
     for (int i = 0; i < o->pieces && !at_once(o); i++)
         if (p[o->list[i].param].layer == layer) CST_TRY(update(o, &o->list[i]));
     for (int i = 0; i < o->model->params; i++)
-        if (p[i].layer <= layer + CST_OPTIM_AHEAD) CST_TRY(update_apart(o, i));
+        if (o->turn[i] <= layer) CST_TRY(update_apart(o, i));
     return CST_OK;
 }
 

@@ -11,8 +11,9 @@
  * computed. Without clipping (clip 0) an update waits for nothing but its gradient: a layer's is done as soon as backward is
  * through with it, so that its gradients needn't be kept; the model's two ends are updated at the step's end.
  *
- * The host updates CST_OPTIM_AHEAD layers away from the one that is being enqueued, in the same pass, while the device computes
- * what was enqueued before: what backward leaves to do is done before the next forward pass. Until all is done M->behind counts
+ * The host updates in the same pass, while the device computes what was enqueued before: CST_OPTIM_AHEAD layers away from the one that is
+ * being enqueued, or further, in even parts over a forward pass, because a queue takes only so many commands ahead. What backward leaves
+ * to do is done before the next forward pass. Until all is done M->behind counts
  * what is to come, and whoever reads weights calls cst_optim_settle first. Numbers are the same either way.
  */
 #ifndef CST_OPTIM_OPTIM_H
@@ -61,6 +62,8 @@ cst_status cst_optim_read(cst_optim *o, int which, int param, size_t first, floa
 cst_status cst_optim_write(cst_optim *o, int which, int param, size_t first, const float *src, size_t count);
 /* Whether parameter `param` has its state on the host. */
 int cst_optim_on_host(const cst_optim *o, int param);
+/* The layer before whose forward pass the host updates it, -1: as soon as the norm is known; with clipping. */
+int cst_optim_turn(const cst_optim *o, int param);
 /* f32 on the device, its first four values: norm before clipping, coefficient, 1 when all gradients were finite, unused. */
 cst_tensor *cst_optim_norm(const cst_optim *o);
 

@@ -42,14 +42,13 @@ static int layer_ends(const cst_session *s, const cst_trace *t, int layer)
     return at < 0 ? t->moments - 1 : at;
 }
 
-/* optim/optim.h tells when a layer is updated: with clipping from the norm on, before the layer CST_OPTIM_AHEAD below it begins in forward;
- * without, as soon as its gradients are complete, before backward ends the layer CST_OPTIM_AHEAD below it, or before the next
- * iteration. */
-static void set_turn(cst_plan_host_task *x, const cst_session *s, const cst_trace *t, int layer)
+/* optim/optim.h tells when: with clipping from the norm on, before a layer begins in forward; without, as soon as its
+ * layer's gradients are complete, before backward ends the layer CST_OPTIM_AHEAD below, or before the next iteration. */
+static void set_turn(cst_plan_host_task *x, const cst_session *s, const cst_trace *t, int i)
 {
-    int below = layer - CST_OPTIM_AHEAD;
+    int layer = s->model->param[i].layer, below = layer - CST_OPTIM_AHEAD;
     x->after = t->moments - 1;
-    if (s->o.optim.clip > 0) x->before = layer_begins(s, t, below);
+    if (s->o.optim.clip > 0) x->before = layer_begins(s, t, cst_optim_turn(s->optim, i));
     else if (layer >= 0) {
         x->after = layer_ends(s, t, layer);
         x->before = below < 0 ? 0 : layer_ends(s, t, below) + 1;
@@ -60,13 +59,11 @@ static void set_turn(cst_plan_host_task *x, const cst_session *s, const cst_trac
 static void set_task(cst_plan_host_task *x, const cst_session *s, const cst_trace *t, int i)
 {
     const cst_model *M = s->model;
-    *x = (cst_plan_host_task){.down = M->w[i]->bytes, .seconds = s->host_speed.seconds * (double)M->param[i].count, .tensor = -1};
-    set_turn(x, s, t, M->param[i].layer);
+    *x = (cst_plan_host_task){.down = M->w[i]->bytes, .seconds = s->host_speed.seconds * (double)M->param[i].count, .tensor = id_of(t, M->w[i])};
+    set_turn(x, s, t, i);
     x->from = id_of(t, M->g[i]);
     x->made = x->from < 0 ? x->after : use_of(t, x->from, 1);
-    if (s->placement != CST_PLACEMENT_STATIC) return; /* else the plan brings it up */
-    x->up = x->down;
-    x->tensor = id_of(t, M->w[i]);
+    if (s->placement == CST_PLACEMENT_STATIC) x->up = x->down; /* else the plan brings it up */
 }
 
 cst_status cst_host_time(double *seconds, const cst_session *s, const cst_plan *plan)
