@@ -4,6 +4,7 @@
 #include "migration_testing.h"
 
 #include "base/file.h"
+#include "memory/internal.h"
 #include "memory/plan.h"
 
 /* Nothing but unchanged iterations since the last change of plan or contents. */
@@ -208,6 +209,97 @@ START_TEST(host_memory_has_a_limit)
 }
 END_TEST
 
+static void use(cst_tensor *t)
+{
+    cst_use u = {t, CST_READ, NULL, 0};
+    ck_ok(cst_mem_acquire(t->mem, "use", &u, 1, NULL, NULL));
+    cst_mem_release(t->mem, &u, 1);
+}
+
+static void all_are(cst_tensor *t, const float *value)
+{
+    float *got = malloc(MIB);
+    ck_ok(cst_tensor_read(t, 0, got, MIB));
+    ck_assert(!memcmp(got, value, MIB));
+    free(got);
+}
+
+/* Brought to the device while the host is to make it anew: nothing is sent. */
+static void put_off(cst_tensor *a, cst_tensor *b, cst_tensor *c)
+{
+    cst_mem_stats before, after;
+    int placed;
+    use(b), use(c); /* a leaves */
+    ck_assert(a->state == CST_TENSOR_HOST);
+    cst_tensor_host_renews(a, 1);
+    if (b->state == CST_TENSOR_BOTH) ck_ok(cst_block_evict(b, &placed)); /* its place */
+    cst_mem_get_stats(a->mem, &before);
+    ck_ok(cst_block_upload(a, -1, 0, &placed));
+    cst_mem_get_stats(a->mem, &after);
+    ck_assert(placed && a->state == CST_TENSOR_BOTH && a->put_off);
+    ck_assert_uint_eq(after.h2d_bytes, before.h2d_bytes);
+}
+
+/* An upload that is put off is done by who makes the content anew, or by who uses it before. */
+START_TEST(uploads_of_what_the_host_renews)
+{
+    cst_mem *m;
+    cst_tensor *t[3];
+    cst_mem_stats before, after;
+    int64_t n = (int64_t)(MIB / 4);
+    float *value = malloc(MIB);
+    void *room;
+    int moved;
+    ck_ok(cst_mem_create(&m, dev, 2 * MIB));
+    cst_mem_migrate(m, 0, UINT64_MAX);
+    for (int64_t k = 0; k < n; k++) value[k] = (float)k;
+    for (int i = 0; i < 3; i++) {
+        ck_ok(cst_tensor_create(&t[i], m, CST_PARAM, CST_F32, 1, &n, "t%d", i));
+        ck_ok(cst_tensor_write(t[i], 0, value, MIB));
+    }
+    /* The host makes it anew: sent once. */
+    put_off(t[0], t[1], t[2]);
+    ck_ok(cst_tensor_host_room(t[0], &room));
+    ck_assert_ptr_nonnull(room);
+    for (int64_t k = 0; k < n; k++) value[k] = (float)(k + 7);
+    memcpy(room, value, MIB);
+    cst_mem_get_stats(m, &before);
+    ck_ok(cst_tensor_host_renewed(t[0]));
+    cst_mem_get_stats(m, &after);
+    ck_assert_uint_eq(after.h2d_bytes, before.h2d_bytes + MIB);
+    ck_assert(!t[0]->put_off);
+    all_are(t[0], value);
+    /* An operator uses it before, or a transfer. */
+    put_off(t[0], t[1], t[2]);
+    use(t[0]);
+    ck_assert(!t[0]->put_off);
+    all_are(t[0], value);
+    put_off(t[0], t[1], t[2]);
+    all_are(t[0], value);
+    put_off(t[0], t[1], t[2]);
+    ck_ok(cst_tensor_write(t[0], 400, &(float){-1}, 4));
+    value[100] = -1;
+    all_are(t[0], value);
+    /* It leaves before. */
+    put_off(t[0], t[1], t[2]);
+    ck_ok(cst_block_evict(t[0], &moved));
+    ck_assert(!moved && !t[0]->put_off);
+    all_are(t[0], value);
+    /* And the host doesn't after all. */
+    cst_tensor_host_renews(t[0], 0);
+    use(t[1]), use(t[2]);
+    cst_mem_get_stats(m, &before);
+    use(t[0]);
+    cst_mem_get_stats(m, &after);
+    ck_assert_uint_eq(after.h2d_bytes, before.h2d_bytes + MIB);
+    all_are(t[0], value);
+    ck_ok(cst_mem_check(m));
+    for (int i = 0; i < 3; i++) cst_tensor_free(t[i]);
+    ck_ok(cst_mem_free(m));
+    free(value);
+}
+END_TEST
+
 /* The table of docs/memory.md is the library's. */
 START_TEST(the_documented_transitions_are_the_legal_ones)
 {
@@ -246,6 +338,7 @@ int main(void)
     tcase_add_loop_test(tc, random_programs_in_random_budgets, 0, 10);
     tcase_add_loop_test(tc, small_tensors_move_in_chunks, 0, 4);
     tcase_add_test(tc, host_memory_has_a_limit);
+    tcase_add_test(tc, uploads_of_what_the_host_renews);
     tcase_add_test(tc, the_documented_transitions_are_the_legal_ones);
     suite_add_tcase(s, tc);
     return op_main(s);
