@@ -12,6 +12,7 @@
 
 #define ROUNDS 2 /* iterations measured */
 #define WORTH_KEEPING 0.05 /* s: a shorter iteration's operators tell little about another's */
+#define LASTS 0.03 /* s of transfers measured at once */
 #define TRIES 3  /* when iterations aren't the recorded one, or the device doesn't tell times */
 
 /* --- operators: iterations on a queue that keeps times ------------------------------------------------- */
@@ -212,19 +213,17 @@ static cst_status enqueue(cst_mem *m, const transfers *x, int up, int down)
     return cst_cl(err, "transfer");
 }
 
-/* Seconds of one transfer each way that is asked for. */
+/* Seconds of one transfer each way that is asked for, of many in a row: single ones are faster than what lasts. */
 static cst_status transfer_time(double *seconds, cst_mem *m, const transfers *x, int up, int down)
 {
-    enum { TIMES = 4 };
-    double best = 0;
-    for (int i = 0; i < TIMES; i++) {
+    int n = 1, most = 64;
+    for (int i = 0; i < 3; i++) { /* the first one warms up, the second tells how many the third shall be */
         double t = cst_now();
-        CST_TRY(enqueue(m, x, up, down));
+        for (int k = 0; k < n; k++) CST_TRY(enqueue(m, x, up, down));
         CST_TRY(cst_mem_finish(m));
-        t = cst_now() - t;
-        if (!i || t < best) best = t;
+        *seconds = (cst_now() - t) / n;
+        if (i == 1) n = *seconds * most < LASTS ? most : 1 + (int)(LASTS / *seconds);
     }
-    *seconds = best;
     return CST_OK;
 }
 
@@ -289,27 +288,29 @@ cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *
     transfers x;
     cst_status st;
     *s = (cst_host_speed){.share = 1, .transfers = 1};
-    for (int i = 0; i < TIMES; i++) {
-        double from = cst_now();
-        work(user);
-        double took = cst_now() - from;
-        if (!i || took < s->seconds) s->seconds = took;
-    }
+    work(user);
+    double from = cst_now();
+    for (int i = 0; i < TIMES; i++) work(user);
+    s->seconds = (cst_now() - from) / TIMES;
     CST_TRY(room_begin(&x, m));
     if (!x.b) return CST_OK;
     double one = (double)x.bytes / ((m->rates.up < m->rates.down ? m->rates.up : m->rates.down) * m->rates.both), took[2];
+    double share = 0, kept = 0;
     int n = 4 + (int)(2 * s->seconds / one), good = 0;
     for (int i = 0; i < 2 * TIMES && good < TIMES; i++) {
         CST_GO(work_beside(took, m, &x, n, work, user), out);
-        double share = s->seconds / took[0], alone = n * one - (took[1] - took[0]); /* of transfers, seconds that their part beside the work takes alone */
+        double alone = n * one - (took[1] - took[0]); /* seconds that what was done of them beside the work takes alone */
         if (took[0] > 0.9 * took[1]) { /* not all of the work was beside them */
             n *= 2;
             continue;
         }
-        if (!good++ || share > s->share) {
-            s->share = between(0.1, share, 1);
-            s->transfers = between(0.1, alone / took[0], 1);
-        }
+        share += s->seconds / took[0];
+        kept += alone / took[0];
+        good++;
+    }
+    if (good) {
+        s->share = between(0.1, share / good, 1);
+        s->transfers = between(0.1, kept / good, 1);
     }
 out:
     room_end(&x, m, st);
