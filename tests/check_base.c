@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/host_memory.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/random.h"
@@ -234,6 +235,52 @@ static cst_status load(json_t **j, const char *text)
     return cst_json_load(j, test_file("t.json"), JSON_OBJECT);
 }
 
+static void put(const char *dir, const char *name, const char *text)
+{
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    ck_assert_msg(f != NULL, "%s", path);
+    fputs(text, f);
+    fclose(f);
+}
+
+static void make_dir(char *out, const char *root, const char *name)
+{
+    snprintf(out, 600, "%s/%s", root, name);
+    ck_assert_int_eq(mkdir(out, 0700), 0);
+}
+
+/* A container's limit counts, of both versions of control groups, wherever above the process it is. */
+START_TEST(control_groups_limit_memory)
+{
+    char root[] = "cgroup-XXXXXX", v2[600], inner[600], v1[600], list[600];
+    ck_assert_ptr_nonnull(mkdtemp(root));
+    make_dir(v2, root, "box"), make_dir(inner, root, "box/job"), make_dir(v1, root, "memory");
+    snprintf(list, sizeof list, "%s/self", root);
+    put(root, "self", "1:cpu,memory:/elsewhere\n0::/box/job\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), UINT64_MAX); /* it tells nothing */
+    put(inner, "memory.max", "max\n"), put(inner, "memory.current", "700\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), UINT64_MAX);
+    put(v2, "memory.max", "4000\n"), put(v2, "memory.current", "1500\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), 2500);
+    put(v2, "memory.stat", "anon 900\ninactive_file 300\nactive_file 5\n"); /* cache goes when it must */
+    ck_assert_uint_eq(cst_cgroup_left(root, list), 2800);
+    put(inner, "memory.max", "1000\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), 300);
+    put(inner, "memory.current", "1001\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), 0);
+    put(root, "self", "4:memory:/\n0::/\n");
+    put(v1, "memory.limit_in_bytes", "5000\n"), put(v1, "memory.usage_in_bytes", "2000\n"), put(v1, "memory.stat", "inactive_file 1\ntotal_inactive_file 100\n");
+    ck_assert_uint_eq(cst_cgroup_left(root, list), 3100);
+    ck_assert_uint_eq(cst_cgroup_left(root, "no such file"), UINT64_MAX);
+    ck_assert_uint_gt(cst_host_available(), 1 << 20);
+    char command[700];
+    snprintf(command, sizeof command, "rm -r %s", root);
+    ck_assert_int_eq(system(command), 0);
+}
+END_TEST
+
 START_TEST(json_files)
 {
     json_t *j;
@@ -359,6 +406,7 @@ int main(void)
     tcase_add_test(tc, a_file_is_old_or_new_never_between);
     tcase_add_test(tc, a_failed_commit_leaves_nothing);
     tcase_add_test(tc, file_errors);
+    tcase_add_test(tc, control_groups_limit_memory);
     tcase_add_test(tc, json_files);
     tcase_add_test(tc, json_members);
     tcase_add_test(tc, status_text_and_exit_codes);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/host_memory.h"
 #include "base/log.h"
 #include "memory/fault.h"
 #include "memory/internal.h"

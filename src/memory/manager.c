@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/host_memory.h"
 #include "base/log.h"
 #include "memory/fault.h"
 #include "memory/internal.h"
@@ -24,19 +25,6 @@ const char *cst_class_name(cst_class c)
 static int in_host_memory(const cst_device *dev)
 {
     return dev->is_cpu || dev->info.unified;
-}
-
-/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
-uint64_t cst_host_available(void)
-{
-    char line[256];
-    unsigned long long kb = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f) return 0;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1) break;
-    fclose(f);
-    return (uint64_t)kb * 1024;
 }
 
 uint64_t cst_mem_default_budget(const cst_device *dev)

@@ -260,9 +260,6 @@ cst_status cst_host_alloc(void **out, cst_mem *m, size_t bytes);
 cst_status cst_host_alloc_pageable(void **out, cst_mem *m, size_t bytes);
 void cst_host_free(cst_mem *m, void *p);
 
-/* Memory that the machine can give now, in bytes; 0 when it doesn't tell. */
-uint64_t cst_host_available(void);
-
 /* Test aid: put `bytes` of a known pattern before and after every tensor placed from now on;
  * guards_check reads them back: STATE names the tensor whose border was written. */
 void cst_mem_set_guard(cst_mem *m, size_t bytes);

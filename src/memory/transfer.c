@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/host_memory.h"
 #include "base/log.h"
 #include "memory/fault.h"
 #include "memory/internal.h"

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/host_memory.h"
 #include "base/log.h"
 #include "op/adamw.h"
 #include "op/cross_entropy.h"
