@@ -12,7 +12,7 @@
 
 #define ROUNDS 2 /* iterations measured */
 #define WORTH_KEEPING 0.05 /* s: a shorter iteration's operators tell little about another's */
-#define LASTS 0.03 /* s of transfers measured at once */
+#define WORTH_TIMING (CST_MIB / 4) /* bytes: of smaller transfers beside work the launches would be measured */
 #define TRIES 3  /* when iterations aren't the recorded one, or the device doesn't tell times */
 
 /* --- operators: iterations on a queue that keeps times ------------------------------------------------- */
@@ -216,14 +216,16 @@ static cst_status enqueue(cst_mem *m, const transfers *x, int up, int down)
 /* Seconds of one transfer each way that is asked for, of many in a row: single ones are faster than what lasts. */
 static cst_status transfer_time(double *seconds, cst_mem *m, const transfers *x, int up, int down)
 {
-    int n = 1, most = 64;
-    for (int i = 0; i < 3; i++) { /* the first one warms up, the second tells how many the third shall be */
-        double t = cst_now();
-        for (int k = 0; k < n; k++) CST_TRY(enqueue(m, x, up, down));
-        CST_TRY(cst_mem_finish(m));
-        *seconds = (cst_now() - t) / n;
-        if (i == 1) n = *seconds * most < LASTS ? most : 1 + (int)(LASTS / *seconds);
+    enum { TIMES = 32 };
+    double from = 0;
+    for (int i = 0; i <= TIMES; i++) {
+        CST_TRY(enqueue(m, x, up, down));
+        if (i) continue;
+        CST_TRY(cst_mem_finish(m)); /* the first one warms up */
+        from = cst_now();
     }
+    CST_TRY(cst_mem_finish(m));
+    *seconds = (cst_now() - from) / TIMES;
     return CST_OK;
 }
 
@@ -286,7 +288,7 @@ cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *
 {
     enum { TIMES = 3 };
     transfers x;
-    cst_status st;
+    cst_status st = CST_OK;
     *s = (cst_host_speed){.share = 1, .transfers = 1};
     work(user);
     double from = cst_now();
@@ -297,7 +299,7 @@ cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *
     double one = (double)x.bytes / ((m->rates.up < m->rates.down ? m->rates.up : m->rates.down) * m->rates.both), took[2];
     double share = 0, kept = 0;
     int n = 4 + (int)(2 * s->seconds / one), good = 0;
-    for (int i = 0; i < 2 * TIMES && good < TIMES; i++) {
+    for (int i = 0; i < 2 * TIMES && good < TIMES && x.bytes >= WORTH_TIMING; i++) {
         CST_GO(work_beside(took, m, &x, n, work, user), out);
         double alone = n * one - (took[1] - took[0]); /* seconds that what was done of them beside the work takes alone */
         if (took[0] > 0.9 * took[1]) { /* not all of the work was beside them */
