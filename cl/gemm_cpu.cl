@@ -190,12 +190,6 @@ void put_row(__global float *c, const float16 lo, const REST hi, const int row, 
         const REST w = LOAD_REST(0, (panel) + j * NR + 16);                                   \
         ROWS_(STEP)                                                                           \
     }
-/* The sums of one tile over kc of k. */
-#if NARROW /* half of its rows at a time: 12 registers of 8 sums, 3 of the panel and what is broadcast are all there are */
-#define SUMS(kc, panel) EACH8(START) STEPS(kc, panel, UPPER4) STEPS(kc, panel, LOWER4)
-#else
-#define SUMS(kc, panel) EACH8(START) STEPS(kc, panel, EACH8)
-#endif
 
 #define ROW_LINES ((COUNT * NR + 15) / 16) /* lines of a row of op(B) that a group owns */
 #define NEXT_LINES (TB ? COUNT * NR * (KC / 16) : KC * ROW_LINES)
@@ -212,33 +206,43 @@ void put_row(__global float *c, const float16 lo, const REST hi, const int row, 
 #define FINISH(r) s##r = finish(s##r, e, r), v##r = finish_rest(v##r, e, r);
 #define STORE_C(r) vstore16(s##r, 0, out + r * ldc), STORE_REST(v##r, 0, out + r * ldc + 16);
 #define STORE_PART(r) if (r < rows) put_row(out + r * ldc, s##r, v##r, r, cols, e);
-#define PUT_TILE                            \
-    if (rows == MR && cols == NR) {         \
-        if (e.add) { EACH8(LOAD_C) }        \
-        if (e.last && (e.bias || e.relu || e.residual)) { EACH8(FINISH) } \
-        EACH8(STORE_C)                      \
-    } else {                                \
-        EACH8(STORE_PART)                   \
+/* The sums of a tile's rows over kc of k, and to C with them. */
+#define SUMS_TO_C(kc, panel, ROWS_)             \
+    {                                           \
+        ROWS_(START)                            \
+        STEPS(kc, panel, ROWS_)                 \
+        if (rows == MR && cols == NR) {         \
+            if (e.add) { ROWS_(LOAD_C) }        \
+            if (e.last && (e.bias || e.relu || e.residual)) { ROWS_(FINISH) } \
+            ROWS_(STORE_C)                      \
+        } else {                                \
+            ROWS_(STORE_PART)                   \
+        }                                       \
     }
+/* A whole tile. EACH_PAIR: all pairs of the group's panels and of tiles. */
+#if NARROW /* half of its rows at a time: 12 registers of 8 sums, 3 of the panel and what is broadcast are all there are; the panel stays in the
+            * first cache */
+#define TILE(kc, panel) SUMS_TO_C(kc, panel, UPPER4) SUMS_TO_C(kc, panel, LOWER4)
+#define EACH_PAIR for (int p = 0; p < count; p++) for (int row = 0; row < m; row += MR)
+#else
+#define TILE(kc, panel) SUMS_TO_C(kc, panel, EACH8)
+#define EACH_PAIR for (int row = 0; row < m; row += MR) for (int p = 0; p < count; p++)
+#endif
 
 #if KIND != STRIPS
 #define BROADCAST(r) t[j * MR + r]
 #endif
 /* kc of k, from k0, of all tiles of a group's panels: PANEL says where panel p is, MEANWHILE is done before a tile's sums. */
 #define EACH_TILE(PANEL, MEANWHILE)                                                        \
-    for (int row = 0; row < m; row += MR) {                                                \
+    EACH_PAIR {                                                                            \
         __global const float *t = packed + (ulong)row * k + (ulong)k0 * MR;                \
-        const int rows = min(MR, m - row);                                                 \
-        for (int p = 0; p < count; p++) {                                                  \
-            const int col = first + p * NR, cols = min(NR, n - col);                       \
-            PANEL                                                                          \
-            __global float *out = c + row * ldc + col;                                     \
-            const epilogue e = EPILOGUE(row, col, accumulate || k0);                       \
-            EACH8(PREFETCH_ROW)                                                            \
-            MEANWHILE                                                                      \
-            SUMS(kc, panel)                                                                \
-            PUT_TILE                                                                       \
-        }                                                                                  \
+        const int col = first + p * NR, rows = min(MR, m - row), cols = min(NR, n - col);  \
+        PANEL                                                                              \
+        __global float *out = c + row * ldc + col;                                         \
+        const epilogue e = EPILOGUE(row, col, accumulate || k0);                           \
+        EACH8(PREFETCH_ROW)                                                                \
+        MEANWHILE                                                                          \
+        TILE(kc, panel)                                                                    \
     }
 
 #if KIND == COLUMNS
@@ -307,8 +311,7 @@ __kernel ONE void gemm_rows(IN(TILE_T, a), __global const float *packed, const i
                 __global float *out = c + row * ldc + col;
                 const epilogue e = EPILOGUE(row, col, accumulate || k0);
                 EACH8(PREFETCH_ROW)
-                SUMS(kc, panel)
-                PUT_TILE
+                TILE(kc, panel)
             }
         }
     }
@@ -369,7 +372,8 @@ __kernel ONE void gemm_strips(__global const float *packed, IN(float, b), const 
                 __global float *out = c + row * ldc + col;
                 const epilogue e = EPILOGUE(row, col, accumulate || k0);
                 EACH8(ROW_OF_B)
-                SUMS(kc, panel)
+                EACH8(START)
+                STEPS(kc, panel, EACH8)
                 TRANSPOSE_8x16(g, s)
                 EACH8(ALL_16)
                 TRANSPOSE_8x16(h, w)

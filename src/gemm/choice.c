@@ -116,7 +116,7 @@ static int count_for(int64_t size, int width, int kc, int most, uint64_t bytes, 
     return count;
 }
 
-#define NARROW_KC 256
+#define NARROW_KC 128 /* a panel of so many rows, and tiles, fit the first cache */
 /* CPUs with narrow vectors, few rows, and op(B) as stored: packing counts, and goes faster where a group owns whole lines of the
  * cache, 48 numbers, of each row; best is one group a unit. 0: the common rule. */
 static int narrow_rule(cst_gemm_choice *how, const cst_device *dev, const cst_gemm_args *g)
