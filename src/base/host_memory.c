@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* The number in a file, or behind `word` in a file of lines; `none` where there isn't one ("max"). */
@@ -20,6 +19,8 @@ static uint64_t number_in(const char *dir, const char *name, const char *word, u
     return found ? x : none;
 }
 
+static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
 /* Of one group. */
 static uint64_t left_in(const char *dir, int version)
 {
@@ -27,7 +28,7 @@ static uint64_t left_in(const char *dir, int version)
     uint64_t used = number_in(dir, version == 2 ? "memory.current" : "memory.usage_in_bytes", "", 0);
     uint64_t cache = number_in(dir, "memory.stat", version == 2 ? "inactive_file " : "total_inactive_file ", 0);
     if (limit == UINT64_MAX) return limit;
-    used -= cache < used ? cache : used;
+    used -= lesser(cache, used);
     return limit > used ? limit - used : 0;
 }
 
@@ -37,17 +38,13 @@ static uint64_t left_up_from(const char *root, const char *path, int version)
     char dir[1536];
     uint64_t least = UINT64_MAX;
     if (snprintf(dir, sizeof dir, "%s%s", root, path) >= (int)sizeof dir) return least;
-    for (size_t end = strlen(dir); end >= strlen(root); end--) {
-        if (dir[end] && dir[end] != '/') continue;
-        dir[end] = 0;
-        uint64_t left = left_in(dir, version);
-        if (left < least) least = left;
-        if (!end) break;
+    for (;;) {
+        least = lesser(least, left_in(dir, version));
+        char *last = strrchr(dir, '/');
+        if (!last || last < dir + strlen(root)) return least;
+        *last = 0;
     }
-    return least;
 }
-
-static uint64_t lesser(uint64_t a, uint64_t b) { return a < b ? a : b; }
 
 uint64_t cst_cgroup_left(const char *root, const char *self)
 {

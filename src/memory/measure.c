@@ -245,6 +245,8 @@ fail:
     return st;
 }
 
+static double between(double least, double x, double most) { return x < least ? least : x > most ? most : x; }
+
 cst_status cst_measure_rates(cst_mem *m)
 {
     transfers x;
@@ -258,9 +260,7 @@ cst_status cst_measure_rates(cst_mem *m)
     CST_GO(transfer_time(&both, m, &x, 1, 1), out);
     m->rates.up = (double)x.bytes / up;
     m->rates.down = (double)x.bytes / down;
-    m->rates.both = (up > down ? up : down) / both;
-    if (m->rates.both > 1) m->rates.both = 1;
-    if (m->rates.both < 0.5) m->rates.both = 0.5;
+    m->rates.both = between(0.5, (up > down ? up : down) / both, 1);
     cst_log(CST_LOG_DEBUG, "transfers: %.1f GB/s up, %.1f GB/s down, %.2f of that both at once", 1e-9 * m->rates.up, 1e-9 * m->rates.down,
             m->rates.both);
 out:
@@ -282,8 +282,6 @@ static cst_status work_beside(double took[2], cst_mem *m, const transfers *x, in
     return CST_OK;
 }
 
-static double between(double least, double x, double most) { return x < least ? least : x > most ? most : x; }
-
 cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *), void *user)
 {
     enum { TIMES = 3 };
@@ -295,11 +293,11 @@ cst_status cst_mem_host_speed(cst_host_speed *s, cst_mem *m, void (*work)(void *
     for (int i = 0; i < TIMES; i++) work(user);
     s->seconds = (cst_now() - from) / TIMES;
     CST_TRY(room_begin(&x, m));
-    if (!x.b) return CST_OK;
+    if (!x.b || x.bytes < WORTH_TIMING) goto out;
     double one = (double)x.bytes / ((m->rates.up < m->rates.down ? m->rates.up : m->rates.down) * m->rates.both), took[2];
     double share = 0, kept = 0;
     int n = 4 + (int)(2 * s->seconds / one), good = 0;
-    for (int i = 0; i < 2 * TIMES && good < TIMES && x.bytes >= WORTH_TIMING; i++) {
+    for (int i = 0; i < 2 * TIMES && good < TIMES; i++) {
         CST_GO(work_beside(took, m, &x, n, work, user), out);
         double alone = n * one - (took[1] - took[0]); /* seconds that what was done of them beside the work takes alone */
         if (took[0] > 0.9 * took[1]) { /* not all of the work was beside them */

@@ -75,7 +75,8 @@ typedef struct cst_plan_host_task {
     uint64_t down;           /* ... comes down, so many bytes: then the work may begin, */
     int after;               /* if this moment's operator is done, too, and the tasks before it in the list that come before the same moment */
     double seconds;          /* that it takes while nothing is transferred */
-    int before;              /* from this moment on nothing is enqueued until it is done: in the same iteration if before > after, else the next */
+    int before;              /* from this moment on nothing is enqueued until it is done: in the same iteration if before > after, else the next (then
+                              * made >= before as well) */
     int tensor;              /* this one's content is then made anew, -1: none: */
     uint64_t up;             /* so many bytes go up to it; 0: by the plan's uploads, which are put off until then */
 } cst_plan_host_task;

@@ -80,14 +80,15 @@ static cst_status put_action(timeline *l, const cst_plan_action *a)
     }
     l->slab[x] = a->slab;
     l->offset[x] = a->offset;
-    if (a->kind == CST_PLAN_UPLOAD) {
-        latest[DOWN] = 0;
-        struct renewal *anew = &l->renewal[x];
-        anew->put_off = anew->comes;
-        memcpy(anew->need, need, sizeof need);
-        return anew->comes ? CST_OK : put_upload(l, x);
-    } else latest[DOWN] = need[DOWN]; /* the operator that writes it waits for who was there */
-    return CST_OK;
+    if (a->kind != CST_PLAN_UPLOAD) {
+        latest[DOWN] = need[DOWN]; /* the operator that writes it waits for who was there */
+        return CST_OK;
+    }
+    latest[DOWN] = 0;
+    struct renewal *anew = &l->renewal[x];
+    anew->put_off = anew->comes;
+    memcpy(anew->need, need, sizeof need);
+    return anew->comes ? CST_OK : put_upload(l, x);
 }
 
 static cst_status put_operator(timeline *l, int m)

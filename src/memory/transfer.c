@@ -108,7 +108,6 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
 {
     cst_mem *m = t->mem;
     cst_tensor *b = cst_block(t);
-    cl_event before[2] = {NULL, NULL};
     CST_TRY(check_span(t, offset, bytes));
     if (b->state == CST_TENSOR_EMPTY) return cst_fail(CST_STATE, "%s is read before anything wrote it", t->name);
     *done = NULL;
@@ -120,7 +119,7 @@ cst_status cst_tensor_read_async(cst_tensor *t, size_t offset, void *dst, size_t
         return CST_OK;
     }
     CST_TRY(cst_block_send(b));
-    before[1] = b->uploaded;
+    cl_event before[2] = {NULL, b->uploaded};
     CST_TRY(compute_now(m, &before[0]));
     cl_int err = CST_FAULT(CST_FAULT_TRANSFER, CL_OUT_OF_RESOURCES,
                            clEnqueueReadBuffer(m->dev->down, m->buffer[b->slab], CL_FALSE, b->offset + t->chunk_at + offset, bytes, dst,

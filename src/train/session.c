@@ -408,6 +408,7 @@ static cst_status add_host_optim(cst_outlook *x, cst_session *s)
     CST_TRY(know_host_speed(s));
     return cst_host_time(&x->seconds, s, x->plan);
 }
+
 cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget, const cst_rates *rates)
 {
     cst_outlook x = {.plan = NULL};
