@@ -78,7 +78,7 @@ END_TEST
 
 START_TEST(small_traces_are_nearly_optimal)
 {
-    ratios ours = {0}, plan = {0}, far = {0}, lru = {0};
+    ratios ours = {0}, plan = {0}, few = {0}, far = {0}, lru = {0};
     int undecided = 0;
     for (int k = 0; k < 500; k++) {
         trace_shape w = {.tensors = 4 + k % 12, .moments = 6 + k % 25, .uses = 3, .sizes = k % 3, .passing = k / 3 % 3 * 3, .fixed = 1,
@@ -110,11 +110,19 @@ START_TEST(small_traces_are_nearly_optimal)
             ck_assert_int_ge((int64_t)moved, exact);
             note(&plan, (double)moved / (double)exact);
             cst_plan_free(q);
+            ck_ok(cst_plan_fewest(&q, t, capacity));
+            ck_ok(cst_plan_check(q, t));
+            ck_assert_uint_le(q->bytes, capacity);
+            moved = q->up_bytes + q->down_bytes;
+            ck_assert_int_ge((int64_t)moved, exact);
+            note(&few, (double)moved / (double)exact);
+            cst_plan_free(q);
         }
         cst_trace_free(t);
     }
     printf("bytes moved over the exact optimum, small traces (%d undecided):\n", undecided);
     tell("  selection", &ours);
+    tell("  plan of the fewest bytes: places, too", &few);
     tell("  plan: places and lead times, too", &plan);
     tell("  farthest next use", &far);
     tell("  least recently used", &lru);
@@ -125,6 +133,7 @@ START_TEST(small_traces_are_nearly_optimal)
     ck_assert_double_lt(mean(&ours), mean(&far));
     free(ours.r);
     free(plan.r);
+    free(few.r);
     free(far.r);
     free(lru.r);
 }
@@ -260,20 +269,25 @@ START_TEST(steps_like_opt)
         for (int p = 0; p < 4; p++) {
             static const int per_cent[] = {2, 15, 40, 75};
             uint64_t bytes = part(least, resident, per_cent[p], 100), moved, bound;
-            cst_plan *q;
+            cst_plan *q, *few;
             ck_ok(cst_plan_select_bytes(&moved, t, bytes));
             ck_ok(cst_plan_bound(&bound, t, bytes));
             ck_ok(cst_plan_make(&q, t, bytes));
             check_plan(q, t, bytes);
+            ck_ok(cst_plan_fewest(&few, t, bytes));
+            check_plan(few, t, bytes);
+            uint64_t fewest = few->up_bytes + few->down_bytes;
             ck_ok(cst_policy_run(&far, t, bytes, CST_POLICY_FARTHEST));
             ck_ok(cst_policy_run(&lru, t, bytes, CST_POLICY_LRU));
-            printf("  %2d %%: bound %.3f GB, over it: selection %.3f, plan %.3f, farthest %.3f, LRU %.3f; %.4f s, of it stalls %.4f; "
+            printf("  %2d %%: bound %.3f GB, over it: selection %.3f, fewest bytes %.3f, plan %.3f, farthest %.3f, LRU %.3f; %.4f s, of it stalls %.4f; "
                    "place %.3f\n",
-                   per_cent[p], (double)bound / 1e9, (double)moved / (double)bound,
+                   per_cent[p], (double)bound / 1e9, (double)moved / (double)bound, (double)fewest / (double)bound,
                    (double)(q->up_bytes + q->down_bytes) / (double)bound,
                    (double)far / (double)bound, (double)lru / (double)bound, q->seconds,
                    q->stall_seconds, (double)q->live_peak / (double)q->bytes);
             ck_assert_double_le((double)moved, 1.05 * (double)bound);
+            ck_assert_double_le((double)fewest, 1.05 * (double)bound);
+            cst_plan_free(few);
             cst_plan_free(q);
         }
         cst_trace_free(t);

@@ -112,19 +112,25 @@ static void print_answer(const cst_planner *p, const answer *a, uint64_t bound)
            *t->device ? "" : "; for a device of your own give --rates or --device");
 }
 
-static void print_table(const cst_planner *p, const answer *table, int n)
+static int asks_again(const cst_planner *p) { return p->s && p->s->o.recompute == CST_RECOMPUTE_AUTO; }
+
+static void print_head(const cst_planner *p)
+{
+    printf("  %10s  %5s  %10s  %10s  %8s  %8s%s  %s\n", "budget", "", "up", "down", "step", "waiting", asks_again(p) ? "  layers again" : "",
+           "limited by");
+    fflush(stdout);
+}
+
+/* As soon as it is known: a table takes minutes for a large model. */
+static void print_row(const cst_planner *p, const answer *a)
 {
     char b[32], up[32], down[32], s[32], w[32];
-    int again = p->s && p->s->o.recompute == CST_RECOMPUTE_AUTO;
-    printf("  %10s  %5s  %10s  %10s  %8s  %8s%s  %s\n", "budget", "", "up", "down", "step", "waiting", again ? "  layers again" : "", "limited by");
-    for (int i = 0; i < n; i++) {
-        const cst_outlook *x = &table[i].x;
-        printf("  %10s  %4.0f%%  %10s  %10s  %8s  %8s", cst_bytes_text(b, (double)table[i].budget),
-               100 * (double)table[i].budget / (double)p->resident, moved_text(up, x->up_bytes), moved_text(down, x->down_bytes),
-               cst_seconds_text(s, x->seconds), cst_seconds_text(w, waiting(&table[i])));
-        if (again) printf("  %12d", x->recompute);
-        printf("  %s\n", limit_text(&table[i]));
-    }
+    const cst_outlook *x = &a->x;
+    printf("  %10s  %4.0f%%  %10s  %10s  %8s  %8s", cst_bytes_text(b, (double)a->budget), 100 * (double)a->budget / (double)p->resident,
+           moved_text(up, x->up_bytes), moved_text(down, x->down_bytes), cst_seconds_text(s, x->seconds), cst_seconds_text(w, waiting(a)));
+    if (asks_again(p)) printf("  %12d", x->recompute);
+    printf("  %s\n", limit_text(a));
+    fflush(stdout);
 }
 
 static cst_status ask(answer *a, cst_planner *p, uint64_t budget)
@@ -140,23 +146,24 @@ cst_status cst_cmd_plan(const cst_args *a)
     cst_planner p;
     answer main = {.l = NULL}, table[SHARES] = {{.l = NULL}};
     uint64_t bound;
-    int n = 0;
+    int n = 0, json = cst_args_flag(a, CST_OPTION_JSON);
     cst_status st;
     CST_TRY(cst_planner_open(&p, a));
     CST_GO(ask(&main, &p, a->text[CST_OPTION_BUDGET] ? cst_args_size(a, CST_OPTION_BUDGET) : p.resident), out);
     CST_GO(cst_plan_bound(&bound, main.x.trace, main.budget - main.x.trace->scratch), out);
+    if (!json) {
+        print_answer(&p, &main, bound);
+        print_head(&p);
+    }
     for (int i = 0; i < SHARES; i++) {
         uint64_t budget = i < SHARES - 1 ? (uint64_t)((double)p.resident / 100 * percent[i]) : p.least;
         if (i == 0) budget = p.resident;
         if (budget < p.least || (n && budget == table[n - 1].budget)) continue;
         CST_GO(ask(&table[n], &p, budget), out);
+        if (!json) print_row(&p, &table[n]);
         n++;
     }
-    if (cst_args_flag(a, CST_OPTION_JSON)) print_json(&p, &main, table, n, bound);
-    else {
-        print_answer(&p, &main, bound);
-        print_table(&p, table, n);
-    }
+    if (json) print_json(&p, &main, table, n, bound);
 out:
     forget(&main);
     for (int i = 0; i < n; i++) forget(&table[i]);

@@ -76,8 +76,8 @@ cst_status cst_cmd_trace_perfetto(const cst_args *a)
 
 typedef struct replay {
     uint64_t budget, up, down;        /* of the plan */
-    uint64_t farthest, lru, bound;    /* moved */
-    double seconds, compute, farthest_seconds, lru_seconds;
+    uint64_t fewest, farthest, lru, bound; /* moved */
+    double seconds, compute, fewest_seconds, farthest_seconds, lru_seconds;
 } replay;
 
 /* Transfers on demand: no operator runs while one is under way, and both directions move about the same. */
@@ -97,6 +97,10 @@ static cst_status play(replay *r, const cst_trace *t)
     r->seconds = p->seconds;
     r->compute = p->compute_seconds;
     cst_timeline_free(l);
+    cst_plan_free(p);
+    CST_TRY(cst_plan_fewest(&p, t, bytes));
+    r->fewest = p->up_bytes + p->down_bytes;
+    r->fewest_seconds = p->seconds;
     cst_plan_free(p);
     CST_TRY(cst_policy_run(&r->farthest, t, bytes, CST_POLICY_FARTHEST));
     CST_TRY(cst_policy_run(&r->lru, t, bytes, CST_POLICY_LRU));
@@ -120,23 +124,24 @@ static void print_replay(const cst_trace *t, const replay *r, int n)
            "policy", "moved", "x bound", "step");
     for (int i = 0; i < n; i++, r++) {
         print_row(cst_bytes_text(b, (double)r->budget), "plan", r->up + r->down, r, r->seconds);
+        print_row("", "plan, fewest bytes", r->fewest, r, r->fewest_seconds);
         print_row("", "farthest next use", r->farthest, r, r->farthest_seconds);
         print_row("", "least recently used", r->lru, r, r->lru_seconds);
         print_row("", "proven bound", r->bound, r, -1);
         printf("  %10s  of the plan up %s, down %s; operators alone %s\n", "", cst_bytes_text(up, (double)r->up),
                cst_bytes_text(down, (double)r->down), cst_seconds_text(b, r->compute));
     }
-    printf("Both policies move on demand, so that no operator runs meanwhile, and have no trouble with places; the plan has.\n");
+    printf("The last two policies move on demand, so that no operator runs meanwhile, and have no trouble with places; plans have.\n");
 }
 
 static void print_replay_json(const cst_trace *t, const replay *r, int n)
 {
     json_t *j = json_pack("{s:o, s:o}", "about", cst_json_text(t->about), "device", cst_json_text(t->device)), *rows = json_array();
     for (int i = 0; i < n; i++, r++)
-        json_array_append_new(rows, json_pack("{s:I, s:f, s:{s:I, s:I, s:I, s:f}, s:{s:I, s:f}, s:{s:I, s:f}, s:I}", "budget_bytes",
+        json_array_append_new(rows, json_pack("{s:I, s:f, s:{s:I, s:I, s:I, s:f}, s:{s:I, s:f}, s:{s:I, s:f}, s:{s:I, s:f}, s:I}", "budget_bytes",
                                               (json_int_t)r->budget, "compute_seconds", r->compute, "plan", "up_bytes", (json_int_t)r->up,
                                               "down_bytes", (json_int_t)r->down, "moved_bytes", (json_int_t)(r->up + r->down), "seconds",
-                                              r->seconds, "farthest_next_use", "moved_bytes", (json_int_t)r->farthest, "seconds",
+                                              r->seconds, "fewest_bytes", "moved_bytes", (json_int_t)r->fewest, "seconds", r->fewest_seconds, "farthest_next_use", "moved_bytes", (json_int_t)r->farthest, "seconds",
                                               r->farthest_seconds, "least_recently_used", "moved_bytes", (json_int_t)r->lru, "seconds",
                                               r->lru_seconds, "bound_bytes", (json_int_t)r->bound));
     json_object_set_new(j, "budgets", rows);

@@ -1,5 +1,6 @@
 #include "memory/plan.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,51 +40,109 @@ static cst_status pack_extreme(cst_stays *y, cst_gaps *g, int keep, uint64_t lim
     return cst_plan_pack_best(y, g, limit);
 }
 
-/* The better of two plans: sooner done, by more than a prediction is worth, or fewer bytes. Takes both. */
-static void take_better(cst_plan **best, cst_plan *p)
+typedef enum goal { SOONEST, FEWEST } goal;
+
+static uint64_t moved_by(const cst_plan *p) { return p->up_bytes + p->down_bytes; }
+
+/* Is p better than b? SOONEST: sooner done, by more than a prediction is worth, or fewer bytes. FEWEST: fewer bytes, or sooner done. */
+static int is_better(const cst_plan *p, const cst_plan *b, goal want)
 {
-    cst_plan *b = *best;
-    if (b) {
-        uint64_t moved = p->up_bytes + p->down_bytes, least = b->up_bytes + b->down_bytes;
-        int same = p->seconds < 1.001 * b->seconds && b->seconds < 1.001 * p->seconds;
-        if (same ? moved > least || (moved == least && p->seconds >= b->seconds) : p->seconds > b->seconds) {
-            cst_plan_free(p);
-            return;
-        }
+    uint64_t moved = moved_by(p), least = moved_by(b);
+    int same = p->seconds < 1.001 * b->seconds && b->seconds < 1.001 * p->seconds;
+    if (want == FEWEST || same) return moved < least || (moved == least && p->seconds < b->seconds);
+    return p->seconds <= b->seconds;
+}
+
+/* The better of two plans. Takes both. */
+static void take_better(cst_plan **best, cst_plan *p, goal want)
+{
+    if (*best && !is_better(p, *best, want)) {
+        cst_plan_free(p);
+        return;
     }
-    cst_plan_free(b);
+    cst_plan_free(*best);
     *best = p;
 }
 
 /* Plans from placed stays, for each order of uploads. */
-static cst_status finish(cst_plan **best, cst_stays *y, cst_gaps *g)
+static cst_status finish(cst_plan **best, cst_stays *y, cst_gaps *g, goal want)
 {
     cst_plan *p;
     CST_TRY(cst_plan_rejoin(y, g));
     for (int order = 0; order < 2; order++) {
         CST_TRY(cst_plan_actions(&p, y, g, order));
-        take_better(best, p);
+        take_better(best, p, want);
     }
     return CST_OK;
 }
 
+/* Plans from a selection. *fits 0: it finds no places within `bytes`. */
+static cst_status settle(cst_plan **best, cst_gaps *g, uint64_t bytes, int order, int patience, goal want, int *fits)
+{
+    cst_stays y;
+    cst_status st = cst_stays_make(&y, g);
+    *fits = 0;
+    if (st == CST_OK) st = cst_plan_pack(&y, g, bytes, order, patience, fits);
+    if (st == CST_OK && *fits) st = finish(best, &y, g, want);
+    cst_stays_free(&y);
+    return st;
+}
+
+static uint64_t part_of(uint64_t bytes, int per_mille)
+{
+    return bytes / 1000 * (uint64_t)per_mille + bytes % 1000 * (uint64_t)per_mille / 1000;
+}
+
 /* A selection with the leads that the gaps have, in places: the capacity is lowered while it doesn't fit. */
-static cst_status attempt(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_prices *prices, int effort)
+static cst_status attempt(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_prices *prices, int patience)
 {
     static const int per_mille[] = {1000, 985, 960, 910};
     int fits = 0;
     for (int k = 0; k < (int)(sizeof per_mille / sizeof *per_mille) && !fits; k++) {
-        uint64_t capacity = bytes / 1000 * (uint64_t)per_mille[k] + bytes % 1000 * (uint64_t)per_mille[k] / 1000;
-        cst_stays y;
+        uint64_t capacity = part_of(bytes, per_mille[k]);
         if (capacity < g->need) break;
-        CST_TRY(cst_plan_select(g, capacity, prices, effort));
-        cst_status st = cst_stays_make(&y, g);
-        if (st == CST_OK) st = cst_plan_pack(&y, g, bytes, 0, &fits);
-        if (st == CST_OK && fits) st = finish(best, &y, g);
-        cst_stays_free(&y);
-        CST_TRY(st);
+        CST_TRY(cst_plan_select(g, capacity, prices, 0));
+        CST_TRY(settle(best, g, bytes, 0, patience, SOONEST, &fits));
     }
     return CST_OK;
+}
+
+static void put_keep(cst_gaps *g, const uint8_t *keep)
+{
+    for (int i = 0; i < g->gaps; i++) g->gap[i].keep = keep[i];
+}
+
+static void get_keep(uint8_t *keep, const cst_gaps *g)
+{
+    for (int i = 0; i < g->gaps; i++) keep[i] = (uint8_t)g->gap[i].keep;
+}
+
+/* Without lead times, for the fewest bytes: several capacities, as a selection for less than there is finds places with fewer
+ * splits, and orders of placing, until the selection alone moves more than the best plan. tries: most capacities. */
+static cst_status attempt_fewest(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_prices *prices, int tries, goal want)
+{
+    static const int per_mille[] = {1000, 996, 992, 988, 984, 976, 968, 950, 910}, order[] = {4, 0, 1};
+    enum { PATIENCE = 30 };
+    uint8_t *keep = malloc((size_t)g->gaps + 1);
+    cst_plan *few = NULL;
+    cst_status st = keep ? CST_OK : cst_fail(CST_NO_MEMORY, "plan");
+    for (int k = 0; st == CST_OK && k < (int)(sizeof per_mille / sizeof *per_mille); k++) {
+        uint64_t capacity = part_of(bytes, per_mille[k]);
+        if (capacity < g->need || (few && k >= tries)) break;
+        keep_all(g, 0);
+        CST_GO(cst_plan_select(g, capacity, prices, 1), done);
+        if (few && cst_gaps_moved(g) >= moved_by(few)) break;
+        get_keep(keep, g);
+        for (int o = 0, fits; o < (tries > 1 ? 3 : 1); o++) {
+            put_keep(g, keep);
+            CST_GO(settle(&few, g, bytes, order[o], PATIENCE, FEWEST, &fits), done);
+        }
+    }
+    if (few) take_better(best, few, want);
+done:
+    if (st != CST_OK) cst_plan_free(few);
+    free(keep);
+    return st;
 }
 
 static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
@@ -94,15 +153,14 @@ static cst_status over_budget(const cst_gaps *g, uint64_t bytes, uint64_t least)
                     (unsigned long long)bytes);
 }
 
-static uint64_t moved_by(const cst_plan *p) { return p->up_bytes + p->down_bytes; }
-
 /* Is a better plan worth looking for? */
 static int stalls(const cst_plan *p) { return !p || p->stall_seconds > 0.005 * p->seconds; }
 
-/* Plans with transfers, of several lead times. least: places of the stays when all is given up that can be. */
-static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_stays *least)
+/* Plans with transfers, of several lead times and of none. */
+static cst_status make_soonest(cst_plan **best, cst_gaps *g, uint64_t bytes)
 {
-    enum { TURNS = 4 }; /* a selection changes the queues that the next one's lead times come from */
+    /* A selection changes the queues that the next one's lead times come from; the last one is placed patiently. */
+    enum { TURNS = 4, PATIENCE = 4 };
     static const struct { double factor, queue; } lead[] = {{1, 0.25}, {1, 0.08}, {1, 0.02}, {0.5, 0.004}};
     cst_prices prices = {0};
     uint8_t *keep = malloc((size_t)g->gaps + 1);
@@ -111,30 +169,33 @@ static cst_status make_moving(cst_plan **best, cst_gaps *g, uint64_t bytes, cst_
     keep_all(g, 0);
     CST_GO(cst_plan_select(g, bytes, &prices, 1), done);
     uint64_t fewest = cst_gaps_moved(g);
-    for (int i = 0; i < g->gaps; i++) keep[i] = (uint8_t)g->gap[i].keep;
+    get_keep(keep, g);
     for (int k = 0; k < 4 && stalls(*best); k++) {
-        for (int i = 0; i < g->gaps; i++) g->gap[i].keep = keep[i];
+        put_keep(g, keep);
         for (int turn = 0; turn < TURNS && stalls(*best); turn++) {
             CST_GO(cst_plan_leads(g, lead[k].factor, lead[k].queue), done);
-            CST_GO(attempt(best, g, bytes, &prices, 0), done);
+            CST_GO(attempt(best, g, bytes, &prices, turn == TURNS - 1 ? PATIENCE : 0), done);
         }
     }
-    /* No lead times: the fewest bytes. On a large trace that only helps where the others had to move many more. */
-    if (!*best || g->gaps < SMALL || (double)moved_by(*best) > 1.1 * (double)fewest) {
-        keep_all(g, 0);
-        CST_GO(attempt(best, g, bytes, &prices, 1), done);
-    }
-    if (!*best) {
-        keep_all(g, 0);
-        CST_GO(finish(best, least, g), done);
-    }
+    /* On a large trace the fewest bytes only help where the others had to move many more. */
+    if (!*best || g->gaps < SMALL || (double)moved_by(*best) > 1.1 * (double)fewest)
+        CST_GO(attempt_fewest(best, g, bytes, &prices, 1, SOONEST), done);
 done:
     free(prices.moment);
     free(keep);
     return st;
 }
 
-cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes)
+static cst_status make_fewest(cst_plan **best, cst_gaps *g, uint64_t bytes)
+{
+    cst_prices prices = {0};
+    cst_status st = attempt_fewest(best, g, bytes, &prices, INT_MAX, FEWEST);
+    free(prices.moment);
+    return st;
+}
+
+/* A plan by either goal. `least`: places of the stays when all is given up that can be. */
+static cst_status make(cst_plan **out, const cst_trace *t, uint64_t bytes, goal want)
 {
     cst_gaps g = {0};
     cst_stays least = {0}, all = {0};
@@ -150,7 +211,11 @@ cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes)
         CST_GO(pack_extreme(&all, &g, 1, bytes), done);
         if (all.total <= bytes) CST_GO(cst_plan_actions(&best, &all, &g, 0), done);
     }
-    if (!best) CST_GO(make_moving(&best, &g, bytes, &least), done);
+    if (!best) CST_GO(want == FEWEST ? make_fewest(&best, &g, bytes) : make_soonest(&best, &g, bytes), done);
+    if (!best) {
+        keep_all(&g, 0);
+        CST_GO(finish(&best, &least, &g, want), done);
+    }
     *out = best;
     best = NULL;
 done:
@@ -161,6 +226,9 @@ done:
     free(full);
     return st;
 }
+
+cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes) { return make(out, t, bytes, SOONEST); }
+cst_status cst_plan_fewest(cst_plan **out, const cst_trace *t, uint64_t bytes) { return make(out, t, bytes, FEWEST); }
 
 /* The best places' bytes with all gaps kept or given up, tried until nothing better is possible. */
 static cst_status extreme_bytes(uint64_t *bytes, const cst_trace *t, int keep)

@@ -58,6 +58,8 @@ typedef struct cst_plan {
  * bytes: room for tensors (a budget less scratch). OVER_BUDGET when no plan fits: the detail names the moment with the
  * largest need, its tensors' bytes, and what cst_plan_least says. */
 cst_status cst_plan_make(cst_plan **out, const cst_trace *t, uint64_t bytes);
+/* The one of several plans that moves the fewest bytes, however long it takes: a measure of what the other gives for time. As cst_plan_make. */
+cst_status cst_plan_fewest(cst_plan **out, const cst_trace *t, uint64_t bytes);
 void cst_plan_free(cst_plan *p);
 /* The smallest `bytes` for which cst_plan_make succeeds, and all that is used together stays. */
 cst_status cst_plan_least(uint64_t *bytes, const cst_trace *t);

@@ -156,3 +156,38 @@ uint64_t cst_gaps_full(const cst_gaps *g, uint64_t *most)
     }
     return peak;
 }
+
+cst_status cst_stays_make(cst_stays *y, const cst_gaps *g)
+{
+    const cst_trace *t = g->t;
+    int n = t->moments;
+    *y = (cst_stays){.room = g->gaps + t->tensors + 1};
+    y->s = malloc((size_t)y->room * sizeof *y->s);
+    if (!y->s) return cst_fail(CST_NO_MEMORY, "plan");
+    for (int x = 0; x < t->tensors; x++) {
+        int begin = g->first[x], end = g->first[x + 1], first = -1, last = -1;
+        for (int i = begin; i < end; i++)
+            if (!g->gap[i].keep) {
+                if (last >= 0) y->s[y->n++] = (cst_stay){.tensor = x, .from = g->gap[last].to, .to = g->gap[i].from, .in = last, .out = i};
+                else first = i;
+                last = i;
+            }
+        if (last >= 0) {
+            int from = g->gap[last].to % n, to = g->gap[first].from;
+            y->s[y->n++] = (cst_stay){.tensor = x, .from = from, .to = to < from ? to + n : to, .in = last, .out = first};
+        } else if (end > begin || t->tensor[x].fixed) y->s[y->n++] = (cst_stay){.tensor = x, .to = n - 1, .in = -1, .out = -1};
+    }
+    for (int i = 0; i < y->n; i++) {
+        cst_stay *s = &y->s[i];
+        s->start = s->from - (s->in >= 0 && g->gap[s->in].paid ? g->gap[s->in].head : 0);
+        s->end = s->to + (s->out >= 0 && g->gap[s->out].paid ? g->gap[s->out].tail : 0);
+    }
+    return CST_OK;
+}
+
+void cst_stays_free(cst_stays *y)
+{
+    free(y->s);
+    free(y->top);
+    *y = (cst_stays){0};
+}

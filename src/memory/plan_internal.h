@@ -1,5 +1,5 @@
-/* The planner's stages, on plain data. plan.c runs them: gaps (plan_gaps.c), which of them to keep (plan_select.c), places of
- * the stays between the gaps given up (plan_pack.c), and actions, times and lead times (plan_actions.c, plan_time.c). */
+/* The planner's stages, on plain data. plan.c runs them: gaps and the stays between those given up (plan_gaps.c), which of
+ * them to keep (plan_select.c), places of the stays (plan_pack.c), and actions, times and lead times (plan_actions.c, plan_time.c). */
 #ifndef CST_MEMORY_PLAN_INTERNAL_H
 #define CST_MEMORY_PLAN_INTERNAL_H
 
@@ -70,9 +70,9 @@ typedef struct cst_stays {
 cst_status cst_stays_make(cst_stays *y, const cst_gaps *g);
 void cst_stays_free(cst_stays *y);
 
-/* Give all stays a place within `limit` bytes. Where one finds none, its leads are dropped, then it is split at a paid gap,
- * which is given up (keep = 0). *fits = 0: some stay that can't be split has none. */
-cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, int *fits);
+/* Give all stays a place within `limit` bytes. For up to `patience` rounds those that find none go first in the next one.
+ * After that its leads are dropped, then it is split at a paid gap, which is given up (keep = 0). *fits = 0: some stay that can't be split has none. */
+cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, int patience, int *fits);
 /* Places for stays as they are, no leads, none split: tries orders until it fits within `limit`, else the best of them. The
  * smaller the limit the longer it tries, but always in the same sequence: what a large limit accepts, a small one finds. */
 cst_status cst_plan_pack_best(cst_stays *y, cst_gaps *g, uint64_t limit);

@@ -362,12 +362,45 @@ static cst_status place_permanent(packer *k, int *fits)
     return CST_OK;
 }
 
-cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, int *fits)
+/* Places without splits: what finds none goes first in the next round. *fits = 0: after all rounds some has none, and `urgent` is as
+ * it was in the round that left out the fewest bytes. */
+static cst_status pack_patiently(packer *k, int order, int rounds, int *fits)
+{
+    cst_stays *y = k->y;
+    uint64_t fewest = UINT64_MAX;
+    size_t size = ((size_t)y->n + 1) * sizeof *k->urgent;
+    int *best = malloc(size), *urgent = malloc(size);
+    cst_status st = best && urgent ? CST_OK : cst_fail(CST_NO_MEMORY, "plan");
+    for (int round = 0; round < rounds && fewest && st == CST_OK; round++) {
+        uint64_t out = 0;
+        memcpy(urgent, k->urgent, size);
+        clear(k);
+        CST_GO(sort_stays(k, order), done);
+        for (int i = 0, placed_now; i < y->n; i++) {
+            CST_GO(place(k, k->sorted[i], &placed_now), done);
+            if (placed_now) continue;
+            out += k->t->tensor[y->s[k->sorted[i]].tensor].bytes;
+            k->urgent[k->sorted[i]]++;
+        }
+        if (out >= fewest) continue;
+        fewest = out;
+        memcpy(best, urgent, size);
+    }
+    *fits = !fewest;
+    if (fewest < UINT64_MAX) memcpy(k->urgent, best, size);
+done:
+    free(best);
+    free(urgent);
+    return st;
+}
+
+cst_status cst_plan_pack(cst_stays *y, cst_gaps *g, uint64_t limit, int order, int patience, int *fits)
 {
     enum { ROUNDS = 6 };
     packer k;
     cst_status st = packer_make(&k, y, g, limit);
     *fits = 0;
+    if (st == CST_OK) st = pack_patiently(&k, order, patience, fits);
     for (int round = 0; round < ROUNDS && st == CST_OK && !*fits; round++) {
         clear(&k);
         *fits = 1;
@@ -526,41 +559,4 @@ done:
     free(after);
     free(q);
     return st;
-}
-
-/* ---- stays ---- */
-
-cst_status cst_stays_make(cst_stays *y, const cst_gaps *g)
-{
-    const cst_trace *t = g->t;
-    int n = t->moments;
-    *y = (cst_stays){.room = g->gaps + t->tensors + 1};
-    y->s = malloc((size_t)y->room * sizeof *y->s);
-    if (!y->s) return cst_fail(CST_NO_MEMORY, "plan");
-    for (int x = 0; x < t->tensors; x++) {
-        int begin = g->first[x], end = g->first[x + 1], first = -1, last = -1;
-        for (int i = begin; i < end; i++)
-            if (!g->gap[i].keep) {
-                if (last >= 0) y->s[y->n++] = (cst_stay){.tensor = x, .from = g->gap[last].to, .to = g->gap[i].from, .in = last, .out = i};
-                else first = i;
-                last = i;
-            }
-        if (last >= 0) {
-            int from = g->gap[last].to % n, to = g->gap[first].from;
-            y->s[y->n++] = (cst_stay){.tensor = x, .from = from, .to = to < from ? to + n : to, .in = last, .out = first};
-        } else if (end > begin || t->tensor[x].fixed) y->s[y->n++] = (cst_stay){.tensor = x, .to = n - 1, .in = -1, .out = -1};
-    }
-    for (int i = 0; i < y->n; i++) {
-        cst_stay *s = &y->s[i];
-        s->start = s->from - (s->in >= 0 && g->gap[s->in].paid ? g->gap[s->in].head : 0);
-        s->end = s->to + (s->out >= 0 && g->gap[s->out].paid ? g->gap[s->out].tail : 0);
-    }
-    return CST_OK;
-}
-
-void cst_stays_free(cst_stays *y)
-{
-    free(y->s);
-    free(y->top);
-    *y = (cst_stays){0};
 }
