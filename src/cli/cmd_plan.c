@@ -41,7 +41,7 @@ static json_t *answer_json(const answer *a, const cst_planner *p)
                           (json_int_t)x->host_bytes, "up_bytes", (json_int_t)x->up_bytes, "down_bytes", (json_int_t)x->down_bytes,
                           "seconds", x->seconds, "compute_seconds", x->plan->compute_seconds, "stall_seconds", waiting(a), "limit",
                           limit(a));
-    if (p->s) json_object_update_new(j, json_pack("{s:s, s:i, s:i}", "placement", cst_placement_name(x->placement), "recomputed_layers", x->recompute,
+    if (p->s) json_object_update_new(j, json_pack("{s:f, s:s, s:i, s:i}", "operators_measured", x->known, "placement", cst_placement_name(x->placement), "recomputed_layers", x->recompute,
                                                    "host_layers", x->host_layers));
     return j;
 }
@@ -108,8 +108,10 @@ static void print_answer(const cst_planner *p, const answer *a, uint64_t bound)
     printf("  smallest budget   %s (--device-mem %llu)\n", cst_bytes_text(x, (double)p->least), (unsigned long long)p->least);
     if (o->placement != CST_PLACEMENT_STATIC) printf("  nothing moves     from %s on\n", cst_bytes_text(x, (double)p->resident));
     printf("  rates             up %s, down %s, ", cst_thousands_text(x, t->rates.up, "B/s"), cst_thousands_text(y, t->rates.down, "B/s"));
-    printf("memory %s, %s%s\n\n", cst_thousands_text(x, t->rates.memory, "B/s"), cst_thousands_text(y, t->rates.flops, "FLOP/s"),
-           *t->device ? "" : "; for a device of your own give --rates or --device");
+    if (o->known > 0.5) printf("operators as measured at such work (%.0f %%)\n\n", 100 * o->known);
+    else
+        printf("memory %s, %s%s\n\n", cst_thousands_text(x, t->rates.memory, "B/s"), cst_thousands_text(y, t->rates.flops, "FLOP/s"),
+               *t->device ? "; operators are guessed from these" : "; for a device of your own give --rates or --device");
 }
 
 static int asks_again(const cst_planner *p) { return p->s && p->s->o.recompute == CST_RECOMPUTE_AUTO; }

@@ -115,6 +115,7 @@ cst_status cst_chunks_trace(cst_trace **out, cst_chunk_part **part, const cst_tr
         const cst_trace_moment *o = &old->moment[k];
         CST_GO(cst_trace_add_moment(t, o->op, o->flops), out);
         t->moment[k].seconds = o->seconds;
+        t->moment[k].bytes = cst_trace_bytes(old, k);
         for (int u = o->first; u < o->first + o->uses; u++) {
             const cst_trace_use *x = &old->use[u];
             int whole = part_of[x->tensor] < 0 || x->access != CST_WRITE; /* overwriting a part leaves the rest as it is */

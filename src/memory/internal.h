@@ -2,6 +2,7 @@
 #ifndef CST_MEMORY_INTERNAL_H
 #define CST_MEMORY_INTERNAL_H
 
+#include "memory/operators.h"
 #include "memory/arena.h"
 #include "memory/memory.h"
 #include "memory/plan.h"
@@ -116,6 +117,8 @@ struct cst_mem {
     cst_measure measure;
     cst_rates rates;
     int rates_known;         /* measured, not guessed */
+    cst_operators operators; /* known from earlier runs */
+    int keep_times;          /* of operators, however short the iteration and though all would stay */
     uint64_t born, born_at_step; /* tensors made so far */
     uint64_t largest;        /* most bytes that operators had in use at once */
     int marked;              /* the program marks its iterations: what the next one overwrites may be thrown away before */
@@ -216,7 +219,8 @@ void cst_unmarked_clear(cst_mem *m);
 cst_status cst_measure_step(cst_mem *m);
 void cst_measure_mark(cst_mem *m, int moment, int end); /* the commands of a moment begin, end */
 void cst_measure_stop(cst_mem *m);     /* without a result */
-cst_status cst_measure_rates(cst_mem *m); /* of transfers and the device's memory, into m->rates */
+cst_status cst_measure_rates(cst_mem *m); /* of transfers, into m->rates; what earlier runs measured of operators is loaded */
+void cst_measure_load(cst_mem *m);     /* the latter alone */
 
 /* trace.c. Room for one more of an array's elements, `room` of which fit: 0 when there is no memory. */
 int cst_array_more(void **array, int count, int *room, size_t size);

@@ -92,6 +92,7 @@ cst_status cst_mem_free(cst_mem *m)
     }
     cst_fence_clear(m);
     cst_unmarked_clear(m);
+    cst_operators_clear(&m->operators);
     free(m->held);
     cst_arena_clear(&m->host_arena);
     free(m->host_base);
@@ -350,9 +351,25 @@ static cst_status know_rates(cst_mem *m)
 {
     if (!m->rates_known && m->dev->context) CST_TRY(cst_measure_rates(m));
     m->rates_known = 1;
-    if (m->trace) m->trace->rates = m->rates;
+    if (!m->trace) return CST_OK;
+    double known;
+    m->trace->rates = m->rates;
+    if (m->operators.n) cst_operators_apply(&m->operators, m->trace, &known);
     return CST_OK;
 }
+
+cst_status cst_mem_know_operators(double *known, double *seconds, cst_mem *m)
+{
+    *known = *seconds = 0;
+    if (!m->trace || !m->dev->context) return CST_OK;
+    cst_measure_load(m);
+    for (int k = 0; k < m->trace->moments; k++) m->trace->moment[k].seconds = -1;
+    cst_operators_apply(&m->operators, m->trace, known);
+    for (int k = 0; k < m->trace->moments; k++) *seconds += cst_trace_seconds(m->trace, k);
+    return CST_OK;
+}
+
+void cst_mem_keep_times(cst_mem *m) { m->keep_times = 1; }
 
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m)
 {
@@ -363,6 +380,8 @@ cst_status cst_mem_rates(cst_rates *r, cst_mem *m)
 
 void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r)
 {
+    int other = r->memory != m->rates.memory || r->flops != m->rates.flops || r->launch != m->rates.launch;
+    if (m->rates_known && other) cst_operators_clear(&m->operators); /* they are another device's */
     m->stats.budget = budget;
     m->rates = *r;
     m->rates_known = 1;
@@ -491,7 +510,7 @@ cst_status cst_mem_plan_commit(cst_mem *m)
     uint64_t need = cst_mem_plan_bytes(m);
     if (!m->planning) return cst_fail(CST_STATE, "no plan to commit");
     m->stats.h2d_bytes = m->stats.d2h_bytes = m->stats.acquires = 0;
-    if (m->may_migrate && m->trace && m->trace->moments && (need > m->stats.budget || cst_trace_away(m->trace))) {
+    if (m->may_migrate && m->trace && m->trace->moments && (need > m->stats.budget || m->keep_times || cst_trace_away(m->trace))) {
         cst_status st = commit_migration(m);
         if (st != CST_OK && !m->planning) undo_commit(m);
         return st;

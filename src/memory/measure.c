@@ -110,11 +110,17 @@ static void keep_times(cst_mem *m, const double *took)
 }
 
 /* What was measured is kept beside the built kernels for the next run's first plan. */
-static void store_rates(const cst_mem *m)
+static void store(cst_mem *m, int rates)
 {
-    char *path = cst_cache_file("rates", &m->dev->info), *dir = cst_cache_dir();
-    if (path && (cst_make_dirs(dir) != CST_OK || cst_rates_save(&m->rates, path) != CST_OK)) cst_log(CST_LOG_DEBUG, "%s", cst_detail());
+    char *path = cst_cache_file("rates", &m->dev->info), *operators = cst_cache_file("operators", &m->dev->info), *dir = cst_cache_dir();
+    cst_measure_load(m); /* another run's may have come */
+    cst_status st = path && operators ? cst_make_dirs(dir) : cst_fail(CST_NO_MEMORY, "cache");
+    if (st == CST_OK && rates) st = cst_rates_save(&m->rates, path);
+    if (st == CST_OK) st = cst_operators_learn(&m->operators, m->trace);
+    if (st == CST_OK) st = cst_operators_save(&m->operators, operators);
+    if (st != CST_OK) cst_log(CST_LOG_DEBUG, "%s", cst_detail());
     free(path);
+    free(operators);
     free(dir);
 }
 
@@ -124,6 +130,13 @@ static void load_rates(cst_mem *m)
     char *path = cst_cache_file("rates", &m->dev->info);
     if (path && cst_path_exists(path) && cst_rates_load(&m->rates, path, &computing) != CST_OK)
         cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
+    free(path);
+}
+
+void cst_measure_load(cst_mem *m)
+{
+    char *path = cst_cache_file("operators", &m->dev->info);
+    if (path && cst_path_exists(path) && cst_operators_load(&m->operators, path) != CST_OK) cst_log(CST_LOG_WARN, "%s; left aside", cst_detail());
     free(path);
 }
 
@@ -168,7 +181,8 @@ static cst_status collect(cst_mem *m)
     m->measured = good || ++m->measure_tries == TRIES;
     if (!good) return CST_OK;
     CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
-    if (m->plan->compute_seconds > WORTH_KEEPING) store_rates(m);
+    int long_enough = m->plan->compute_seconds > WORTH_KEEPING;
+    if (long_enough || m->keep_times) store(m, long_enough);
     cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
             1e3 * before, 1e3 * m->plan->compute_seconds);
     return CST_OK;
@@ -253,6 +267,7 @@ cst_status cst_measure_rates(cst_mem *m)
     double up, down, both;
     cst_status st;
     load_rates(m);
+    cst_measure_load(m);
     CST_TRY(room_begin(&x, m));
     if (!x.b) return CST_OK; /* the guess stays */
     CST_GO(transfer_time(&up, m, &x, 1, 0), out);

@@ -166,6 +166,13 @@ cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
  * asks first. */
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
 
+/* Times of operators that earlier runs on this device measured, given to the iteration recorded. *known: the part of its seconds,
+ * *seconds, that comes from operators measured at similar work; the rest is guessed. For a device that isn't there: 0. */
+cst_status cst_mem_know_operators(double *known, double *seconds, cst_mem *m);
+/* Before plan_commit, beside cst_mem_migrate: iterations are planned and measured even where nothing has to move, and what operators
+ * take is kept for other runs, however short the iterations. */
+void cst_mem_keep_times(cst_mem *m);
+
 /* How work of the host and transfers in both directions slow each other down, where both use its memory. */
 typedef struct cst_host_speed {
     double seconds;          /* that the work takes alone */

@@ -38,6 +38,7 @@ typedef struct cst_trace_moment {
     int first, uses;         /* into use[]: no tensor twice */
     double flops;            /* 0: unknown */
     double seconds;          /* of device time; < 0: not measured */
+    double bytes;            /* as cst_trace_bytes, before small tensors were gathered in chunks; 0: they weren't; not in files */
 } cst_trace_moment;
 
 /* What a device and its connection do, for times where none were measured. All > 0. */

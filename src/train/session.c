@@ -15,10 +15,13 @@
 #include "op/fill.h"
 #include "selftest/selftest.h"
 #include "train/host_time.h"
+#include "train/rehearsal.h"
 
 #define MIB 1048576.0
 #define HOST_MARGIN ((uint64_t)1 << 30) /* bytes to leave to the machine */
 #define HOST_BOOKS 32     /* one byte in so many goes to page tables and the driver's lists of what is pinned: 2 % seen at 250 GB */
+#define KNOWN 0.9         /* part of a step's predicted time from operators measured at similar work, below which they are measured */
+#define WORTH_MEASURING 0.05 /* s: a shorter step's operators aren't */
 #define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
@@ -245,6 +248,7 @@ static cst_status decide_migrating(cst_session *s)
     s->placement = CST_PLACEMENT_AUTO;
     if (s->o.with_optim && s->o.host_layers > 0) s->host_layers = s->o.host_layers < all ? s->o.host_layers : all;
     cst_mem_migrate(s->mem, s->o.host_mem, s->o.pinned_mem ? s->o.pinned_mem : UINT64_MAX);
+    if (s->o.rehearses) cst_mem_keep_times(s->mem);
     cst_mem_search search = {.m = s->mem, .n = groups, .near = -1, .record = record, .judge = with_host, .user = s};
     CST_TRY(cst_mem_groups(&again, &least, &search));
     if (!host_may(s)) return CST_OK;
@@ -262,13 +266,33 @@ static cst_status decide_migrating(cst_session *s)
     return record(s, again);
 }
 
+/* Once: what is to be chosen by predicted time needs the times of this device's operators. */
+static cst_status know_operators(cst_session *s)
+{
+    double seconds;
+    cst_mem_stats stats;
+    if (s->rehearsed || s->o.rehearses || !s->o.with_optim) return CST_OK;
+    s->rehearsed = 1;
+    CST_TRY(cst_mem_know_operators(&s->known, &seconds, s->mem));
+    if (s->known >= KNOWN || seconds < WORTH_MEASURING) return CST_OK;
+    cst_log(CST_LOG_INFO, "measuring operators of this shape on \"%s\" (first use; kept for later runs)", s->dev->info.name);
+    cst_mem_get_stats(s->mem, &stats);
+    uint64_t most = cst_mem_default_budget(s->dev);
+    cst_status st = cst_rehearse(&s->o, s->imagined && stats.budget > most ? most : stats.budget);
+    if (st == CST_INTERRUPTED) return st;
+    if (st == CST_OK) return cst_mem_know_operators(&s->known, &seconds, s->mem);
+    cst_log(CST_LOG_WARN, "operators couldn't be measured, their times are guessed: %s", cst_detail());
+    return CST_OK;
+}
+
 /* What to do within the budget, left recorded: cst_mem_plan_commit carries it out. */
 static cst_status decide(cst_session *s)
 {
     int fits;
     s->host_layers = 0;
     CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
-    if (fits) return CST_OK;
+    if (s->imagined || (!fits && s->o.placement == CST_PLACEMENT_AUTO)) CST_TRY(know_operators(s));
+    if (fits && !s->o.rehearses) return CST_OK;
     return s->o.placement == CST_PLACEMENT_AUTO ? decide_migrating(s) : explain(s, s->planned);
 }
 
@@ -374,6 +398,7 @@ cst_status cst_session_imagine(cst_session **out, const cst_session_options *o)
     if (!s) return cst_fail(CST_NO_MEMORY, "session");
     s->o = *o;
     s->o.pack = CST_PACK_NEVER;
+    s->imagined = 1;
     CST_GO(check(o), fail);
     if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
     else CST_GO(cst_device_imagine(&s->dev, NULL), fail);
@@ -420,6 +445,7 @@ cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget
     x.placement = s->placement;
     x.recompute = s->recompute;
     x.host_layers = s->host_layers;
+    x.known = s->known;
     int moves = x.placement == CST_PLACEMENT_AUTO || moves_statically(s, x.placement);
     if (!moves) { /* nothing does, whatever the order of places */
         take_down(s);

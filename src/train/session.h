@@ -55,6 +55,7 @@ typedef struct cst_session_options {
     uint64_t host_mem, pinned_mem; /* most bytes of host memory for what isn't on the device; of them pinned; 0: any */
     double dropout;
     uint64_t seed;
+    int rehearses;           /* tensors migrate even where all fit, so that operators are measured: see train/rehearsal.h */
 } cst_session_options;
 
 typedef struct cst_session {
@@ -73,6 +74,9 @@ typedef struct cst_session {
     uint64_t planned;        /* bytes on the device that the plan needs */
     cst_host_speed host_speed; /* of AdamW on the host, seconds an element; 0: not measured */
     int micros;              /* micro-batches of the step so far */
+    int imagined;            /* for questions only */
+    int rehearsed;           /* the device's times of operators were asked for: */
+    double known;            /* part of a step's that is measured */
     int keeps_gradients;     /* they stay in M->g, for who looks at them; no cst_optim_step follows */
 } cst_session;
 
@@ -110,6 +114,7 @@ typedef struct cst_outlook {
     uint64_t bytes;          /* of device memory */
     uint64_t host_bytes;     /* of tensors that are not on the device, and the optimizer's on the host */
     uint64_t up_bytes, down_bytes; /* a step */
+    double known;            /* part of the predicted time of operators that was measured on the device at similar work; the rest is guessed from rates */
     double seconds;          /* a step, predicted; an optimizer on the host is taken to keep up with its transfers */
     cst_trace *trace;        /* of a step */
     cst_plan *plan;          /* for it, without the optimizer on the host */

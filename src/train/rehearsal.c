@@ -1,0 +1,47 @@
+#include "train/rehearsal.h"
+
+#include <stdlib.h>
+
+#include "base/random.h"
+
+#define LAYERS 2
+#define STEPS 5              /* the third is the last one to be measured; the next begins with a plan made from that */
+
+static cst_status step(cst_session *s, int32_t *ids, int64_t t)
+{
+    int64_t n = s->o.batch * s->o.seq;
+    CST_TRY(cst_session_begin(s, 1e-5, t + 1));
+    for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(cst_random_u64(s->o.seed, (uint64_t)t, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
+    CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
+    CST_TRY(cst_session_micro(s, (uint64_t)t));
+    CST_TRY(cst_optim_step(s->optim));
+    return cst_mem_finish(s->mem);
+}
+
+cst_status cst_rehearse(const cst_session_options *like, uint64_t budget)
+{
+    cst_session_options o = *like;
+    cst_session *s;
+    cst_status st = CST_OK;
+    if (o.config.num_hidden_layers > LAYERS) o.config.num_hidden_layers = LAYERS;
+    o.device_mem = budget;
+    o.accum = 1;
+    o.frozen = NULL;
+    o.products = NULL;
+    o.profile = 0;
+    o.placement = CST_PLACEMENT_AUTO;
+    o.pack = CST_PACK_NEVER;
+    o.recompute = CST_RECOMPUTE_NONE;
+    o.host_layers = -1;
+    o.rehearses = 1;
+    int32_t *ids = malloc((size_t)(o.batch * o.seq) * sizeof *ids);
+    if (!ids) return cst_fail(CST_NO_MEMORY, "rehearsal");
+    CST_GO(cst_session_open(&s, &o), out);
+    st = cst_model_init(s->model, o.seed);
+    if (st == CST_OK) st = cst_session_start(s);
+    for (int64_t t = 0; t < STEPS && st == CST_OK; t++) st = step(s, ids, t);
+    st = cst_session_close(s, st);
+out:
+    free(ids);
+    return st;
+}

@@ -1,0 +1,11 @@
+/* A few steps of a model's first layers, so that a device's times of its operators are known before a plan for all is made. */
+#ifndef CST_TRAIN_REHEARSAL_H
+#define CST_TRAIN_REHEARSAL_H
+
+#include "train/session.h"
+
+/* With the shapes that `like` gives, two layers, random weights and tokens, within `budget` bytes of device memory. What the
+ * operators take is kept for later runs (memory/operators.h). Errors of cst_session_open and of steps. */
+cst_status cst_rehearse(const cst_session_options *like, uint64_t budget);
+
+#endif
