@@ -108,7 +108,7 @@ cst_status cst_chunks_trace(cst_trace **out, cst_chunk_part **part, const cst_tr
     CST_GO(cst_trace_create(&t), out);
     snprintf(t->device, sizeof t->device, "%s", old->device);
     snprintf(t->about, sizeof t->about, "%s", old->about);
-    t->align = old->align, t->max_slab = old->max_slab, t->scratch = old->scratch, t->rates = old->rates;
+    t->align = old->align, t->max_slab = old->max_slab, t->scratch = old->scratch, t->rates = old->rates, t->enqueue = old->enqueue;
     CST_GO(group(part_of, &chunks, old), out);
     CST_GO(add_tensors(t, old, part_of, chunks, id, at), out);
     for (int k = 0; k < old->moments; k++) {

@@ -42,6 +42,7 @@ typedef struct cst_measure {
     cl_command_queue usual;  /* the compute queue, for which one that keeps times stands in; NULL: not measuring */
     cl_event (*mark)[2];     /* begin and end */
     int *parent;             /* the moment of the operator around it, -1: none */
+    double *called;          /* when the host enqueued its begin */
     int rounds;              /* iterations measured so far */
     int marks;               /* moments */
 } cst_measure;

@@ -28,7 +28,8 @@ static cst_status begin(cst_mem *m)
     x->marks = (int)n;
     x->mark = calloc(n, sizeof *x->mark);
     x->parent = malloc(n * sizeof *x->parent);
-    cst_status st = x->mark && x->parent ? cst_mem_finish(m) : cst_fail(CST_NO_MEMORY, "measuring");
+    x->called = calloc(n, sizeof *x->called);
+    cst_status st = x->mark && x->parent && x->called ? cst_mem_finish(m) : cst_fail(CST_NO_MEMORY, "measuring");
     if (st != CST_OK) {
         clReleaseCommandQueue(q);
         cst_measure_stop(m);
@@ -44,6 +45,7 @@ void cst_measure_mark(cst_mem *m, int moment, int end)
 {
     if (moment < 0) return;
     if (!end && m->depth > 1) m->measure.parent[moment] = m->open[m->depth - 2];
+    if (!end) m->measure.called[moment] = cst_now();
     cl_event *e = &m->measure.mark[moment][end];
     if (*e || clEnqueueMarkerWithWaitList(m->dev->compute, 0, NULL, e) != CL_SUCCESS) *e = NULL;
 }
@@ -81,6 +83,26 @@ static int read_times(double *took, const cst_mem *m)
         took[k] = took[k] > marker ? took[k] - marker : 0;
     }
     return sum > 0;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* What the host takes to enqueue a moment: the mean, without the fifth of them that took longest, where it waited for the device or
+ * did work of its own. */
+static void keep_enqueue(cst_mem *m, double *room)
+{
+    const cst_measure *x = &m->measure;
+    int n = m->trace->moments - 1, most = n - n / 5;
+    double sum = 0;
+    if (n < 1) return;
+    for (int k = 0; k < n; k++) room[k] = x->called[k + 1] - x->called[k];
+    qsort(room, (size_t)n, sizeof *room, by_size);
+    for (int k = 0; k < most; k++) sum += room[k];
+    if (sum > 0 && (x->rounds == 1 || sum / most < m->trace->enqueue)) m->trace->enqueue = sum / most;
 }
 
 /* The shorter of two measurements: where the host was late, one is too long. */
@@ -162,6 +184,7 @@ void cst_measure_stop(cst_mem *m)
     forget_marks(m);
     free(x->mark);
     free(x->parent);
+    free(x->called);
     memset(x, 0, sizeof *x);
 }
 
@@ -174,6 +197,7 @@ static cst_status collect(cst_mem *m)
     int good = m->on_plan && m->at == m->trace->moments && read_times(took, m);
     if (good) m->measure.rounds++;
     if (good) keep_times(m, took);
+    if (good) keep_enqueue(m, took);
     free(took);
     forget_marks(m);
     if (good && m->measure.rounds < ROUNDS) return CST_OK;
@@ -183,8 +207,8 @@ static cst_status collect(cst_mem *m)
     CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
     int long_enough = m->plan->compute_seconds > WORTH_KEEPING;
     if (long_enough || m->keep_times) store(m, long_enough);
-    cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators", 1e3 * m->plan->seconds,
-            1e3 * before, 1e3 * m->plan->compute_seconds);
+    cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators; the host takes %.0f us to enqueue one",
+            1e3 * m->plan->seconds, 1e3 * before, 1e3 * m->plan->compute_seconds, 1e6 * m->trace->enqueue);
     return CST_OK;
 }
 

@@ -10,7 +10,7 @@
 
 #define MOST 4096            /* operators kept: the oldest go */
 #define SAME 1.02            /* ratio of work up to which two are one */
-#define LIKE 1.25            /* ... up to which a time is known */
+#define LIKE 1.25            /* ... up to which a time in bytes is known; one in FLOP at the same work only, as shapes differ */
 
 void cst_operators_clear(cst_operators *x)
 {
@@ -75,6 +75,7 @@ cst_status cst_operators_learn(cst_operators *x, const cst_trace *t)
         if (known && ratio(known->work, o->work) <= SAME) *known = *o;
         else st = add(x, o);
     }
+    if (t->enqueue > 0) x->enqueue = t->enqueue;
     cst_operators_clear(&sum);
     free(count);
     return st;
@@ -83,6 +84,7 @@ cst_status cst_operators_learn(cst_operators *x, const cst_trace *t)
 void cst_operators_apply(const cst_operators *x, cst_trace *t, double *known)
 {
     double all = 0, near = 0;
+    if (x->enqueue > 0) t->enqueue = x->enqueue;
     for (int k = 0; k < t->moments; k++) {
         cst_trace_moment *m = &t->moment[k];
         int by_flops, like = m->seconds >= 0;
@@ -90,7 +92,7 @@ void cst_operators_apply(const cst_operators *x, cst_trace *t, double *known)
         const cst_operator *o = like || work <= 0 ? NULL : nearest(x, m->op, by_flops, work);
         if (o) {
             m->seconds = o->seconds * (work / o->work);
-            like = ratio(o->work, work) <= LIKE;
+            like = ratio(o->work, work) <= (by_flops ? SAME : LIKE);
         }
         double s = cst_trace_seconds(t, k);
         all += s;
@@ -107,6 +109,7 @@ cst_status cst_operators_save(const cst_operators *x, const char *path)
         json_array_append_new(list, json_pack("{s:s, s:f, s:f}", "op", o->op, o->by_flops ? "flop" : "bytes", o->work, "seconds", o->seconds));
     }
     int all = (int)json_array_size(list) == x->n;
+    if (x->enqueue > 0) json_object_set_new(j, "enqueue", json_real(x->enqueue));
     cst_status st = !json_object_set_new(j, "operators", list) && all ? cst_json_save(j, path) : cst_fail(CST_NO_MEMORY, "%s", path);
     json_decref(j);
     return st;
@@ -133,7 +136,8 @@ cst_status cst_operators_load(cst_operators *x, const char *path)
     cst_operator one;
     CST_TRY(cst_json_load(&j, path, JSON_OBJECT));
     const json_t *list = json_object_get(j, "operators");
-    cst_status st = json_is_array(list) ? CST_OK : cst_fail(CST_INPUT, "%s: \"operators\" must be an array", path);
+    cst_status st = json_is_array(list) ? cst_json_real(&now.enqueue, j, "enqueue", path) : cst_fail(CST_INPUT, "%s: \"operators\" must be an array", path);
+    if (st == CST_OK && !(now.enqueue >= 0 && now.enqueue < 1)) st = cst_fail(CST_INPUT, "%s: \"enqueue\" is %g; allowed: 0 to 1", path, now.enqueue);
     for (size_t i = 0; st == CST_OK && i < json_array_size(list); i++) {
         st = read_one(&one, json_array_get(list, i), path);
         if (st == CST_OK) st = add(&now, &one);

@@ -15,6 +15,7 @@ typedef struct cst_operator {
 typedef struct cst_operators {
     cst_operator *o;
     int n, room;
+    double enqueue;          /* as a trace's, of the iteration measured last; 0: unknown */
 } cst_operators;
 
 void cst_operators_clear(cst_operators *x);
@@ -22,8 +23,8 @@ void cst_operators_clear(cst_operators *x);
  * was known of it. */
 cst_status cst_operators_learn(cst_operators *x, const cst_trace *t);
 /* Times for moments that have none: those of the same operator at the most similar amount of work, scaled; moments of
- * operators that were never seen stay without. *known: the part of the trace's seconds that is measured, or from work within
- * 25 % of it. */
+ * operators that were never seen stay without. *known: the part of the trace's seconds that is measured, or from the same FLOP, or
+ * from bytes within 25 %. */
 void cst_operators_apply(const cst_operators *x, cst_trace *t, double *known);
 /* A JSON file, written whole or not at all. load: INPUT, *x is then as it was. */
 cst_status cst_operators_save(const cst_operators *x, const char *path);

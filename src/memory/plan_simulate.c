@@ -7,7 +7,11 @@
 enum { COMPUTE, UP, DOWN, HOST, QUEUES };
 
 /* One entry of an in-order queue: starts when so many entries of the queues are done. */
-typedef struct entry { int need[QUEUES]; double work; } entry;
+typedef struct entry {
+    int need[QUEUES];
+    double work;
+    int slows;               /* transfers and is slowed by them: the host's work on memory, not its enqueueing */
+} entry;
 
 /* What the host's task waits for, in the iteration that is being put. */
 typedef struct input { int down, operators; } input;
@@ -18,6 +22,7 @@ typedef struct timeline {
     const cst_plan_host *h;
     input *input;            /* [h->tasks] */
     int gate;                /* what is put now is enqueued when so many of the host's tasks are done */
+    int enqueued;            /* moments of this round whose enqueueing is among those */
     entry *e[QUEUES];
     int n[QUEUES], room[QUEUES];
     int (*latest)[QUEUES];   /* [tensors]: entries of each queue that have to do with a tensor, counted; at HOST: downloads for its tasks */
@@ -43,6 +48,7 @@ static cst_status put(timeline *l, int queue, const int *need, double work)
     memcpy(e->need, need, sizeof e->need);
     if (queue != HOST) e->need[HOST] = l->gate;
     e->work = work;
+    e->slows = 0;
     return CST_OK;
 }
 
@@ -104,6 +110,14 @@ static cst_status put_operator(timeline *l, int m)
     return put(l, COMPUTE, need, cst_trace_seconds(l->t, m));
 }
 
+/* The host has enqueued everything before moment m. */
+static cst_status put_enqueueing(timeline *l, int m)
+{
+    double work = l->t->enqueue * (m - l->enqueued);
+    l->enqueued = m;
+    return work > 0 ? put(l, HOST, (int[QUEUES]){0}, work) : CST_OK;
+}
+
 /* Before moment m the host does what must be done by then, of this round's input or of that of the one before. */
 static cst_status put_tasks(timeline *l, int m, int round)
 {
@@ -111,7 +125,9 @@ static cst_status put_tasks(timeline *l, int m, int round)
         const cst_plan_host_task *x = &l->h->task[i];
         int need[QUEUES] = {[COMPUTE] = l->input[i].operators, [DOWN] = l->input[i].down};
         if (x->before != m || (x->before <= x->after && !round)) continue;
+        CST_TRY(put_enqueueing(l, m));
         CST_TRY(put(l, HOST, need, x->seconds));
+        l->e[HOST][l->n[HOST] - 1].slows = 1;
         l->gate = l->n[HOST];
         if (x->tensor >= 0) l->renewal[x->tensor].comes = 0;
         if (x->tensor >= 0 && l->renewal[x->tensor].put_off) CST_TRY(put_upload(l, x->tensor));
@@ -146,7 +162,7 @@ static cst_status put_rounds(timeline *l, int rounds)
         l->slab[x] = p->start[x].slab;
         l->offset[x] = p->start[x].offset;
     }
-    for (int k = 0; k < rounds; k++)
+    for (int k = 0; k < rounds; k++) {
         for (int m = 0, i = 0; m <= p->moments; m++) {
             CST_TRY(put_tasks(l, m, k));
             for (; i < p->actions && p->action[i].moment == m; i++) CST_TRY(put_action(l, &p->action[i]));
@@ -154,16 +170,19 @@ static cst_status put_rounds(timeline *l, int rounds)
             CST_TRY(put_operator(l, m));
             CST_TRY(put_inputs(l, m));
         }
+        if (l->h->tasks) CST_TRY(put_enqueueing(l, p->moments));
+        l->enqueued = 0;
+    }
     return CST_OK;
 }
 
 /* How fast the queues are that run, where 1 is alone. */
-static void set_speeds(double *speed, const int *runs, const timeline *l)
+static void set_speeds(double *speed, const int *runs, const int *done, const timeline *l)
 {
     int transfers = runs[UP] + runs[DOWN];
     for (int q = 0; q < QUEUES; q++) speed[q] = 1;
     if (transfers == 2) speed[UP] = speed[DOWN] = l->t->rates.both;
-    if (!runs[HOST]) return;
+    if (!runs[HOST] || !l->e[HOST][done[HOST]].slows) return;
     speed[HOST] = 1 - 0.5 * transfers * (1 - l->h->share);
     speed[UP] *= l->h->transfers;
     speed[DOWN] *= l->h->transfers;
@@ -182,7 +201,7 @@ static cst_status run(timeline *l, double *end, int rounds)
             const int *need = done[q] < l->n[q] ? l->e[q][done[q]].need : NULL;
             runs[q] = need && need[COMPUTE] <= done[COMPUTE] && need[UP] <= done[UP] && need[DOWN] <= done[DOWN] && need[HOST] <= done[HOST];
         }
-        set_speeds(speed, runs, l);
+        set_speeds(speed, runs, done, l);
         for (int q = 0; q < QUEUES; q++)
             if (runs[q] && (step < 0 || left[q] / speed[q] < step)) step = left[q] / speed[q];
         if (step < 0) return cst_fail(CST_STATE, "plan: operator %d waits for ever", done[COMPUTE] % l->p->moments);

@@ -56,6 +56,7 @@ typedef struct cst_trace {
     uint64_t max_slab;       /* no tensor crosses a border of slabs, and none is larger than one */
     uint64_t scratch;        /* bytes of the library's buffer, beside all tensors */
     cst_rates rates;
+    double enqueue;          /* s of the host to enqueue a moment's operator and transfers; 0: unknown; not in files */
     cst_trace_tensor *tensor;
     int tensors;
     cst_trace_moment *moment;
