@@ -69,6 +69,21 @@ START_TEST(work_hides_behind_operators_or_not)
 }
 END_TEST
 
+/* The host enqueues a step's operators in turn with its work. */
+START_TEST(enqueueing_takes_time)
+{
+    step s = make(0);
+    cst_plan_host_task x = {.made = 3, .from = -1, .after = 3, .seconds = 1, .before = 2, .tensor = -1};
+    s.t->enqueue = 0.25;
+    one_takes(&s, 4, x); /* half a second for operators 0 and 1, then the work */
+    s.t->enqueue = 1.25;
+    one_takes(&s, 6, x); /* 2.5 for two operators, 1, 2.5 for the others: operators 2 and 3 are done 2 later than the work */
+    s.t->enqueue = 0;
+    one_takes(&s, 4, x);
+    drop(&s);
+}
+END_TEST
+
 START_TEST(one_task_after_another)
 {
     step s = make(0);
@@ -147,6 +162,7 @@ int main(void)
     Suite *s = suite_create("plan_host");
     TCase *c = tcase_create("plan_host");
     tcase_add_test(c, work_hides_behind_operators_or_not);
+    tcase_add_test(c, enqueueing_takes_time);
     tcase_add_test(c, one_task_after_another);
     tcase_add_test(c, what_goes_up_is_waited_for);
     tcase_add_test(c, uploads_wait_for_what_is_made_anew);

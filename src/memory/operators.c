@@ -55,7 +55,7 @@ cst_status cst_operators_learn(cst_operators *x, const cst_trace *t)
         const cst_trace_moment *m = &t->moment[k];
         int by_flops;
         double work = work_of(t, k, &by_flops);
-        if (m->seconds <= 0 || work <= 0) continue;
+        if (m->seconds < 0 || work <= 0) continue; /* 0: all of it is in the operators inside */
         cst_operator *o = nearest(&sum, m->op, by_flops, work);
         if (!o || ratio(o->work, work) > SAME) {
             if (sum.n == MOST) continue;
@@ -118,13 +118,13 @@ cst_status cst_operators_save(const cst_operators *x, const char *path)
 static cst_status read_one(cst_operator *o, const json_t *j, const char *path)
 {
     const char *op = NULL;
-    *o = (cst_operator){.by_flops = json_object_get(j, "flop") != NULL};
+    *o = (cst_operator){.by_flops = json_object_get(j, "flop") != NULL, .seconds = -1};
     if (!json_is_object(j)) return cst_fail(CST_INPUT, "%s: \"operators\" must be an array of objects", path);
     CST_TRY(cst_json_string(&op, j, "op", path));
     CST_TRY(cst_json_real(&o->work, j, o->by_flops ? "flop" : "bytes", path));
     CST_TRY(cst_json_real(&o->seconds, j, "seconds", path));
-    if (!op || !(o->work > 0) || !(o->seconds > 0) || isinf(o->work) || isinf(o->seconds))
-        return cst_fail(CST_INPUT, "%s: an operator needs \"op\", and \"flop\" or \"bytes\", and \"seconds\" above 0", path);
+    if (!op || !(o->work > 0) || !(o->seconds >= 0) || isinf(o->work) || isinf(o->seconds))
+        return cst_fail(CST_INPUT, "%s: an operator needs \"op\", and \"flop\" or \"bytes\", and \"seconds\"", path);
     snprintf(o->op, sizeof o->op, "%s", op);
     return CST_OK;
 }
