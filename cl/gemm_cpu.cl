@@ -68,12 +68,6 @@
 #define EACH8(X) UPPER4(X) LOWER4(X)
 #define EACH16(X) EACH8(X) X(8) X(9) X(a) X(b) X(c) X(d) X(e) X(f)
 
-#if PREFETCH /* a pointer without address space is what the builtin takes */
-#define prefetch_line(p) __builtin_prefetch((const void *)(ulong)(p), 1, 3)
-#else
-#define prefetch_line(p) ((void)(p))
-#endif
-
 /* Lanes of x and y in turn: lo from their lower halves, hi from their upper. */
 #define ZIP(lo_, hi_, x, y)                                 \
     float16 lo_, hi_;                                       \

@@ -94,10 +94,15 @@ float3 sums_stats(const sums_t *s, __global const float *x, const int d, const f
 }
 #endif
 
+/* next: fetch the next rows of x and y meanwhile. A CPU doesn't see them coming, as this pass has x in its first cache. */
 void row_normalise(__global float *y, __global float *stats, __global const float *x, __global const float *gamma,
-                   __global const float *beta, const float3 st, const int d)
+                   __global const float *beta, const float3 st, const int d, const int next)
 {
     FOR_ROW(c, d) {
+        if (WG == 1 && next && c % 16 == 0) {
+            prefetch_line(x + d + c);
+            prefetch_line(y + d + c);
+        }
         const floatv xhat = (row_load(x + c, d - c) - st.x - st.y) * st.z;
         row_store(fma(xhat, row_load(gamma + c, d - c), row_load(beta + c, d - c)), y + c, d - c);
     }
@@ -120,7 +125,7 @@ __kernel void layer_norm_forward(IN(float, x), IN(float, gamma), IN(float, beta)
     USE_OUT(float, stats) + 2 * row;
     sums_t sums = SUMS_INIT;
     FOR_ROW(c, d) sums_add(&sums, row_load(x + c, d - c), c, d);
-    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d);
+    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d, 1);
 }
 
 __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(float, r), IN(float, gamma),
@@ -156,7 +161,7 @@ __kernel void layer_norm_residual_forward(IN(float, x), IN(float, bias), IN(floa
         sums_add(&sums, v, c, d);
     }
     x = ROW_STREAMS ? y : s; /* what went past the caches is far */
-    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d);
+    row_normalise(y, stats, x, gamma, beta, sums_stats(&sums, x, d, eps SCRATCH(scratch)), d, 0);
 }
 
 /* One group takes `block` rows, one after the other, and sums what they give to gamma and beta in its own row
