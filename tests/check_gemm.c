@@ -334,7 +334,7 @@ out:
 static const cst_gemm_choice variants[] = {
     {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 1, 64}, {CST_GEMM_NATIVE, CST_GEMM_COLUMNS, 4, 32}, {CST_GEMM_NATIVE, CST_GEMM_ROWS, 1, 64},
     {CST_GEMM_NATIVE, CST_GEMM_ROWS, 16, 32},   {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 1, 64},  {CST_GEMM_NATIVE, CST_GEMM_STRIPS, 4, 32},
-    {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0},
+    {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0}, {CST_GEMM_SPLIT, CST_GEMM_COLUMNS, 0, 0},
 };
 
 #define VARIANTS ((int)(sizeof variants / sizeof *variants))
@@ -344,6 +344,9 @@ START_TEST(every_variant_with_epilogue)
     static const int64_t size[][3] = {{1, 1, 1}, {8, 32, 64}, {9, 31, 65}, {39, 129, 33}, {131, 67, 150}};
     for (int form = 0; form < 8; form++)
         for (int s = 0; s < 5; s++) check_variant(&variants[_i], size[s], form, CST_F32, CST_F32, 1);
+    static const int64_t pieces[][3] = {{67, 130, 1040}, {65, 129, 1301}, {200, 260, 515}};
+    for (int s = 0; s < 3 && variants[_i].engine == CST_GEMM_SPLIT; s++)
+        for (int form = 0; form < 8; form += 4) check_variant(&variants[_i], pieces[s], form, CST_F32, CST_F32, 1);
 }
 END_TEST
 
@@ -429,7 +432,7 @@ START_TEST(a_packed_copy_gives_the_same_bits)
     static const int64_t size[][3] = {{1, 1, 1}, {9, 31, 65}, {39, 129, 33}, {131, 67, 150}, {130, 96, 600}, {300, 40, 8300}};
     const cst_gemm_choice *how = &variants[_i];
     /* strips never take B as it is stored here; the native engine is for devices without groups */
-    if (how->kind == CST_GEMM_STRIPS || (dev->group > 1 && how->engine == CST_GEMM_NATIVE)) return;
+    if (how->kind == CST_GEMM_STRIPS || how->engine == (dev->group > 1 ? CST_GEMM_NATIVE : CST_GEMM_SPLIT)) return;
     for (int s = 0; s < 6; s++) {
         int64_t m = size[s][0], n = size[s][1], k = size[s][2];
         float *x[3];

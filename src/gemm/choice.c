@@ -103,6 +103,7 @@ static uint64_t local_bytes(const cst_gemm_choice *how, const cst_device *dev)
 
 int cst_gemm_fits(const cst_gemm_choice *how, const cst_device *dev, const cst_gemm_args *g)
 {
+    if (how->engine == CST_GEMM_SPLIT) return cst_split_fits(dev, g);
     if (how->engine == CST_GEMM_CLBLAST) return g->a->type == CST_F32 && g->b->type == CST_F32;
     if (dev->group > 1 || how->count < 1 || how->kc < 16 || local_bytes(how, dev) > dev->info.local_bytes) return 0;
     return how->kind != CST_GEMM_STRIPS || (g->trans_b && g->b->type == CST_F32);
@@ -153,7 +154,8 @@ static cst_gemm_choice native_rule(const cst_device *dev, const cst_gemm_args *g
 cst_gemm_choice cst_gemm_rule(const cst_device *dev, const cst_gemm_args *g)
 {
     cst_gemm_choice clblast = {CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0};
-    return dev->group == 1 ? native_rule(dev, g) : clblast;
+    const cst_gemm_choice split = {CST_GEMM_SPLIT, CST_GEMM_COLUMNS, 0, 0};
+    return dev->group == 1 ? native_rule(dev, g) : cst_split_pays(dev, g) ? split : clblast;
 }
 
 static double distance(const cst_gemm_shape_key *a, const cst_gemm_args *g)
@@ -240,6 +242,7 @@ cst_status cst_gemm_choose(cst_gemm_choice *how, cst_device *dev, const cst_gemm
 const char *cst_gemm_choice_text(char buf[48], const cst_gemm_choice *how)
 {
     if (how->engine == CST_GEMM_CLBLAST) snprintf(buf, 48, "clblast");
+    else if (how->engine == CST_GEMM_SPLIT) snprintf(buf, 48, "split");
     else snprintf(buf, 48, "native %s %dx%d", kind_name[how->kind], how->count, how->kc);
     return buf;
 }
@@ -249,6 +252,8 @@ cst_status cst_gemm_choice_parse(cst_gemm_choice *how, const char *text, const c
     char kind[16], end;
     *how = (cst_gemm_choice){CST_GEMM_CLBLAST, CST_GEMM_COLUMNS, 0, 0};
     if (!strcmp(text, "clblast")) return CST_OK;
+    how->engine = CST_GEMM_SPLIT;
+    if (!strcmp(text, "split")) return CST_OK;
     how->engine = CST_GEMM_NATIVE;
     if (sscanf(text, "native %15s %5dx%5d%c", kind, &how->count, &how->kc, &end) == 3 && how->count >= 1 && how->kc >= 16)
         for (int i = 0; i < CST_GEMM_KIND_COUNT; i++)
@@ -256,7 +261,7 @@ cst_status cst_gemm_choice_parse(cst_gemm_choice *how, const char *text, const c
                 how->kind = (cst_gemm_kind)i;
                 return CST_OK;
             }
-    return cst_fail(CST_INPUT, "%s: engine \"%s\": \"clblast\" or \"native columns|rows|strips COUNTxK\" is wanted", where, text);
+    return cst_fail(CST_INPUT, "%s: engine \"%s\": \"clblast\", \"split\" or \"native columns|rows|strips COUNTxK\" is wanted", where, text);
 }
 
 json_t *cst_gemm_key_json(const cst_gemm_shape_key *k, const cst_gemm_choice *how)

@@ -12,7 +12,7 @@
 #include "device/device.h"
 #include "gemm/gemm.h"
 
-typedef enum cst_gemm_engine { CST_GEMM_CLBLAST, CST_GEMM_NATIVE, CST_GEMM_ENGINE_COUNT } cst_gemm_engine;
+typedef enum cst_gemm_engine { CST_GEMM_CLBLAST, CST_GEMM_NATIVE, CST_GEMM_SPLIT, CST_GEMM_ENGINE_COUNT } cst_gemm_engine;
 
 /* What a group of the native engine owns, see cl/gemm_cpu.cl. */
 typedef enum cst_gemm_kind { CST_GEMM_COLUMNS, CST_GEMM_ROWS, CST_GEMM_STRIPS, CST_GEMM_KIND_COUNT } cst_gemm_kind;
@@ -44,10 +44,10 @@ cst_status cst_gemm_choose(cst_gemm_choice *how, cst_device *dev, const cst_gemm
 /* The rule for a device without measurements. */
 cst_gemm_choice cst_gemm_rule(const cst_device *dev, const cst_gemm_args *g);
 /* Can it do this product on this device? CLBlast takes f32 only; the native engine is for devices that run one work-item
- * per group, needs local memory, and strips a transposed f32 B. */
+ * per group, needs local memory, and strips a transposed f32 B; pieces of k side by side are for GPUs and f32, both operands as stored. */
 int cst_gemm_fits(const cst_gemm_choice *how, const cst_device *dev, const cst_gemm_args *g);
 
-/* "clblast", "native columns 4x512"; parse: INPUT naming `where` and the text. */
+/* "clblast", "split", "native columns 4x512"; parse: INPUT naming `where` and the text. */
 const char *cst_gemm_choice_text(char buf[48], const cst_gemm_choice *how);
 cst_status cst_gemm_choice_parse(cst_gemm_choice *how, const char *text, const char *where);
 

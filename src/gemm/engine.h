@@ -31,6 +31,11 @@ cst_status cst_packed_refresh(cst_mem *m, cst_packed *p, const cst_gemm_args *g,
 /* CLBlast adds up one long chain per element of C, whose rounding errors grow with its length (five times those
  * of PyTorch's product at k = 50,272): longer ones are cut into pieces that are added to C. */
 #define CST_CLBLAST_K 4096
+/* Pieces of k side by side (cl/gemm_split.cl), added up in order: for C = A B on GPUs, where tiles of C alone are too few for the
+ * device. fits: can it; pays: is that so. Without epilogue. */
+int cst_split_fits(const cst_device *dev, const cst_gemm_args *g);
+int cst_split_pays(const cst_device *dev, const cst_gemm_args *g);
+cst_status cst_split_gemm(cst_mem *m, const cst_gemm_args *g);
 /* use[0..2] are A, B and C as acquired. f32 only. */
 cst_status cst_clblast_gemm(cst_mem *m, const cst_gemm_args *g, const cst_use *use);
 /* What an engine without epilogues leaves to do (cl/gemm_epilogue.cl). */

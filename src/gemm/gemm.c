@@ -56,12 +56,12 @@ cst_status cst_gemm_epilogue(cst_mem *m, const cst_gemm_args *g)
     return cst_launch_run(&l, 1, &items, &group);
 }
 
-/* CLBlast's product and its epilogue in parts of rows of C that have at most dev->launch_flops each (of which it takes one
- * piece of k at a time). The parts differ by one row at most, so that none of them is left for a kernel for small products,
+/* A product without epilogue, and that, in parts of rows of C that have at most dev->launch_flops each (CLBlast takes one piece of
+ * k at a time). The parts differ by one row at most, so that none of them is left for a kernel for small products,
  * which adds up in another order. */
-static cst_status clblast_parts(cst_mem *m, const cst_gemm_args *args, const cst_use *use)
+static cst_status in_parts(cst_mem *m, const cst_gemm_args *args, const cst_use *use, cst_gemm_engine engine)
 {
-    double most = cst_mem_device(m)->launch_flops, k = args->k < CST_CLBLAST_K ? (double)args->k : CST_CLBLAST_K;
+    double most = cst_mem_device(m)->launch_flops, k = engine == CST_GEMM_SPLIT || args->k < CST_CLBLAST_K ? (double)args->k : CST_CLBLAST_K;
     double flops = 2.0 * (double)args->m * (double)args->n * k;
     int64_t parts = most > 0 && flops > most ? (int64_t)ceil(flops / most) : 1;
     if (parts > args->m / 64) parts = args->m < 128 ? 1 : args->m / 64;
@@ -72,7 +72,7 @@ static cst_status clblast_parts(cst_mem *m, const cst_gemm_args *args, const cst
         g.a_at += from * (g.trans_a ? 1 : g.lda);
         g.c_at += from * g.ldc;
         g.residual_at += from * g.ldr;
-        CST_TRY(cst_clblast_gemm(m, &g, use));
+        CST_TRY(engine == CST_GEMM_SPLIT ? cst_split_gemm(m, &g) : cst_clblast_gemm(m, &g, use));
         CST_TRY(cst_gemm_epilogue(m, &g));
     }
     return CST_OK;
@@ -91,7 +91,7 @@ cst_status cst_gemm_run(cst_mem *m, const cst_gemm_args *args, const cst_gemm_ch
     cst_status st = CST_OK;
     g.batch = 1;
     for (int64_t i = 0; i < args->batch && st == CST_OK; i++) {
-        st = how->engine == CST_GEMM_NATIVE ? cst_native_gemm(m, &g, how) : clblast_parts(m, &g, use);
+        st = how->engine == CST_GEMM_NATIVE ? cst_native_gemm(m, &g, how) : in_parts(m, &g, use, how->engine);
         g.a_at += g.a_step, g.b_at += g.b_step, g.c_at += g.c_step, g.residual_at += g.residual_step;
     }
     cst_mem_release(m, use, n);

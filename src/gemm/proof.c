@@ -27,7 +27,7 @@ static void describe(char *text, size_t size, const cst_gemm_state *s, const cst
     char variant[48];
     uint64_t hash = s->tuning.has_xgemm ? XXH3_64bits(&s->tuning.xgemm, sizeof s->tuning.xgemm) : 0;
     if (how->engine == CST_GEMM_CLBLAST) hash ^= cst_verdict_hash("gemm_epilogue");
-    else hash = cst_verdict_hash("gemm_cpu");
+    else hash = how->engine == CST_GEMM_SPLIT ? cst_verdict_hash("gemm_split") ^ cst_verdict_hash("gemm_epilogue") : cst_verdict_hash("gemm_cpu");
     snprintf(text, size, "%s%s %c%c %s %s %016llx", cst_gemm_choice_text(variant, how), packed(g, how) ? " packed" : "", "NT"[g->trans_a != 0], "NT"[g->trans_b != 0],
              cst_type_name(g->a->type), cst_type_name(g->b->type), (unsigned long long)hash);
 }
@@ -111,7 +111,7 @@ out:
 static cst_status prove(cst_device *dev, const cst_gemm_args *g, const cst_gemm_choice *how)
 {
     cst_mem *m;
-    int64_t k = how->engine == CST_GEMM_NATIVE && how->kc < 1024 ? how->kc + 21 : how->engine == CST_GEMM_NATIVE ? 1045 : 157;
+    int64_t k = how->engine == CST_GEMM_NATIVE && how->kc < 1024 ? how->kc + 21 : how->engine != CST_GEMM_CLBLAST ? 1045 : 157;
     CST_TRY(cst_mem_create(&m, dev, BUDGET));
     cst_gemm_args small = {.m = M, .n = N, .k = k, .trans_a = g->trans_a != 0, .trans_b = g->trans_b != 0, .a = g->a, .b = g->b, .batch = 1,
                            .lda = g->trans_a ? M : k, .ldb = g->trans_b ? k : N, .ldc = N, .ldr = N};
