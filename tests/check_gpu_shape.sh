@@ -5,7 +5,7 @@
 CASTOR_GPU_SHAPE=1
 export CASTOR_GPU_SHAPE
 fail=0
-for t in op_activation op_adamw op_cast op_cross_entropy op_embed op_fill op_grad_norm op_layer_norm op_linear op_residual op_attention op_attention_decode selftest model generate; do
+for t in op_activation op_adamw op_cast op_cross_entropy op_embed op_fill op_grad_norm op_layer_norm op_linear gemm op_residual op_attention op_attention_decode selftest model generate; do
     log=$(timeout 900 "$builddir/tests/check_$t" 2>&1) || { fail=1; echo "FAIL: check_$t"; }
     printf '%s\n' "$log" | tail -n 3
 done
