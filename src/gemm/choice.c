@@ -23,12 +23,13 @@ static void state_free(void *p)
 
 cst_status cst_gemm_state_get(cst_gemm_state **out, cst_device *dev)
 {
+    static int told; /* once, however many sessions open the device */
     if (!dev->gemm) {
         cst_gemm_state *s = calloc(1, sizeof *s);
         if (!s) return cst_fail(CST_NO_MEMORY, "choices of matrix products");
         const char *where;
         if (cst_tuning_find(&s->tuning, &where, dev)) cst_log(CST_LOG_DEBUG, "matrix products use %s settings for \"%s\"", where, dev->info.name);
-        else cst_log(CST_LOG_INFO, "matrix products use defaults: `castor tune` measures what \"%s\" does best", dev->info.name);
+        else if (!told++) cst_log(CST_LOG_INFO, "matrix products use defaults: `castor tune` measures what \"%s\" does best", dev->info.name);
         dev->gemm = s;
         dev->gemm_free = state_free;
     }
