@@ -137,8 +137,9 @@ int main(int argc, char **argv)
         cst_args_help(stdout, c->bit);
         return finish(CST_OK);
     }
-    int quiet = cst_args_flag(&a, CST_OPTION_QUIET) || (c->bit & (IN_PLAN | IN_RECORD) && !cst_args_flag(&a, CST_OPTION_VERBOSE));
-    /* a step that isn't run has nothing to tell of engines and pinned memory */
+    /* a step that isn't run has nothing to tell of engines and pinned memory; on a device its operators may be measured */
+    int imagined = c->bit & (IN_PLAN | IN_RECORD) && !a.text[CST_OPTION_DEVICE_OF];
+    int quiet = cst_args_flag(&a, CST_OPTION_QUIET) || (imagined && !cst_args_flag(&a, CST_OPTION_VERBOSE));
     cst_log_set(sink, NULL, quiet                                   ? CST_LOG_ERROR
                             : cst_args_flag(&a, CST_OPTION_VERBOSE) ? CST_LOG_DEBUG
                                                                     : CST_LOG_INFO);

@@ -4,8 +4,7 @@
 
 #include "base/random.h"
 
-#define LAYERS 2
-#define STEPS 5              /* the third is the last one to be measured; the next begins with a plan made from that */
+#define STEPS 4 /* the second and third are measured; the fourth begins with a plan made from that */
 
 static cst_status step(cst_session *s, int32_t *ids, int64_t t)
 {
@@ -23,7 +22,7 @@ cst_status cst_rehearse(const cst_session_options *like, uint64_t budget)
     cst_session_options o = *like;
     cst_session *s;
     cst_status st = CST_OK;
-    if (o.config.num_hidden_layers > LAYERS) o.config.num_hidden_layers = LAYERS;
+    if (o.config.num_hidden_layers > CST_REHEARSAL_LAYERS) o.config.num_hidden_layers = CST_REHEARSAL_LAYERS;
     o.device_mem = budget;
     o.accum = 1;
     o.frozen = NULL;

@@ -4,7 +4,9 @@
 
 #include "train/session.h"
 
-/* With the shapes that `like` gives, two layers, random weights and tokens, within `budget` bytes of device memory. What the
+#define CST_REHEARSAL_LAYERS 2
+
+/* Four steps with the shapes that `like` gives, two layers, random weights and tokens, within `budget` bytes of device memory. What the
  * operators take is kept for later runs (memory/operators.h). Errors of cst_session_open and of steps. */
 cst_status cst_rehearse(const cst_session_options *like, uint64_t budget);
 

@@ -22,6 +22,7 @@
 #define HOST_BOOKS 32     /* one byte in so many goes to page tables and the driver's lists of what is pinned: 2 % seen at 250 GB */
 #define KNOWN 0.9         /* part of a step's predicted time from operators measured at similar work, below which they are measured */
 #define WORTH_MEASURING 0.05 /* s: a shorter step's operators aren't */
+#define TOO_LONG 15       /* s of a step of two layers, without head: then a rehearsal would take minutes */
 #define WORTH_IT 0.97     /* the host updates where that makes the predicted step so much shorter */
 
 const char *cst_placement_name(cst_placement p)
@@ -275,6 +276,11 @@ static cst_status know_operators(cst_session *s)
     s->rehearsed = 1;
     CST_TRY(cst_mem_know_operators(&s->known, &seconds, s->mem));
     if (s->known >= KNOWN || seconds < WORTH_MEASURING) return CST_OK;
+    if (seconds * CST_REHEARSAL_LAYERS / (double)s->o.config.num_hidden_layers > TOO_LONG) {
+        cst_log(CST_LOG_WARN, "to measure operators of this shape on \"%s\" would take minutes: their times are guessed until a run has measured them",
+                s->dev->info.name);
+        return CST_OK;
+    }
     cst_log(CST_LOG_INFO, "measuring operators of this shape on \"%s\" (first use; kept for later runs)", s->dev->info.name);
     cst_mem_get_stats(s->mem, &stats);
     uint64_t most = cst_mem_default_budget(s->dev);
