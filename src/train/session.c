@@ -144,7 +144,7 @@ static cst_status explain(cst_session *s, uint64_t need)
     return cst_fail(CST_OVER_BUDGET,
                     "%.1f MiB of device memory are too little: the smallest --device-mem for batch %lld of %lld tokens is %llu bytes "
                     "(%.1f MiB, --placement %s)%s; a smaller --batch or --%s needs less",
-                    stats.budget / MIB, (long long)s->o.batch, (long long)s->o.seq, (unsigned long long)need, need / MIB,
+                    stats.budget / MIB, (long long)s->o.batch, (long long)s->o.seq, (unsigned long long)need, ceil(10 * (double)need / MIB) / 10,
                     cst_placement_name(s->o.placement), hint, s->o.forward_only ? "length" : "seq");
 }
 
