@@ -203,6 +203,20 @@ static void products(void)
             }
 }
 
+/* Pieces of k side by side, with rows that begin at multiples of 16 bytes and others: what the rule gives it depends on the device. */
+static void split_products(void)
+{
+    const cst_gemm_choice split = {CST_GEMM_SPLIT, CST_GEMM_COLUMNS, 0, 0};
+    if (dev->group == 1) return;
+    ok(cst_gemm_force(dev, &split), "gemm");
+    for (int64_t k = 5000; k < 5002; k++) {
+        cst_gemm_args g = {.m = 128, .n = 64, .k = k, .a = F(128, k), .b = F(k, 64), .c = F(128, 64)};
+        ok(cst_gemm(mem, &g), "gemm");
+        forget_tensors();
+    }
+    ok(cst_gemm_force(dev, NULL), "gemm");
+}
+
 /* One kernel that needs a device to get as far as its launch. */
 static void here_only(const char *file, const char *kernel, const char *options, size_t items)
 {
@@ -324,6 +338,7 @@ int main(int argc, char **argv)
     tables();
     arrays();
     products();
+    split_products();
     searches_and_rulers();
     ok(cst_mem_free(mem), "memory");
     if (with_models) models();
