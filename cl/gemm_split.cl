@@ -3,10 +3,18 @@
  *
  * gemm_split: parts [pieces][m][n]; groups are tile columns in tile rows in pieces of kc, a multiple of KT.
  * gemm_split_sum: C becomes, or where accumulate is set grows by, the sum of the parts; a work-item takes VW columns.
- * Build option ALIGNED: 1 if rows of A and B begin at multiples of 16 bytes. It changes no numbers.
+ * Build options: ALIGNED: 1 if rows of A and B begin at multiples of 16 bytes; SUB_GROUP: smallest sub-group where the driver tells
+ * one, else 0. They change no numbers.
  */
 #include "common.clh"
 #include "row.clh"
+
+/* With wide hardware threads, which it takes where it can, Intel's compiler puts sums into memory. */
+#if SUB_GROUP
+#define TILE_GROUP __attribute__((reqd_work_group_size(256, 1, 1), intel_reqd_sub_group_size(SUB_GROUP)))
+#else
+#define TILE_GROUP __attribute__((reqd_work_group_size(256, 1, 1)))
+#endif
 
 #define TM 64
 #define TN 128
@@ -46,7 +54,7 @@ void put4(const float4 v, __global float *p, const int left)
     if (left > 2) p[2] = v.s2;
 }
 
-__kernel __attribute__((reqd_work_group_size(256, 1, 1))) void gemm_split(IN(float, a), IN(float, b), __global float *parts, const int m, const int n,
+__kernel TILE_GROUP void gemm_split(IN(float, a), IN(float, b), __global float *parts, const int m, const int n,
                                                                           const ulong k, const ulong lda, const ulong ldb, const int kc)
 {
     __local float at[KT][TM + 4], bt[KT][TN];

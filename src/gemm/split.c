@@ -1,4 +1,6 @@
 /* The engine for long inner dimensions on GPUs: see cl/gemm_split.cl. */
+#include <stdio.h>
+
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
@@ -38,11 +40,13 @@ cst_status cst_split_gemm(cst_mem *m, const cst_gemm_args *g)
     cst_device *dev = cst_mem_device(m);
     cst_launch l;
     cl_mem parts;
+    char options[48];
     int64_t kc = piece_of(dev, g), pieces = up(g->k, kc);
     size_t group = cst_group(m, "gemm_split"), items = (size_t)g->m * group, all = (size_t)(tiles_of(g) * pieces) * ITEMS;
     int aligned = (g->lda | g->ldb | g->a_at | g->b_at) % 4 == 0;
+    snprintf(options, sizeof options, "-DALIGNED=%d -DSUB_GROUP=%d", aligned, (int)dev->info.sub_group);
     CST_TRY(cst_mem_scratch(m, 4 * (size_t)(pieces * g->m * g->n), &parts));
-    cst_launch_begin(&l, m, "gemm_split", "gemm_split", aligned ? "-DALIGNED=1" : "-DALIGNED=0");
+    cst_launch_begin(&l, m, "gemm_split", "gemm_split", options);
     cst_launch_read(&l, "a", g->a, g->a_at);
     cst_launch_read(&l, "b", g->b, g->b_at);
     cst_launch_mem(&l, "parts", parts);
@@ -53,7 +57,7 @@ cst_status cst_split_gemm(cst_mem *m, const cst_gemm_args *g)
     cst_launch_ulong(&l, "ldb", (uint64_t)g->ldb);
     cst_launch_int(&l, "kc", kc);
     CST_TRY(cst_launch_run(&l, 1, &all, (size_t[]){ITEMS}));
-    cst_launch_begin(&l, m, "gemm_split", "gemm_split_sum", "-DALIGNED=0");
+    cst_launch_begin(&l, m, "gemm_split", "gemm_split_sum", options);
     cst_launch_mem(&l, "parts", parts);
     cst_launch_update(&l, "c", g->c, g->c_at);
     cst_launch_ulong(&l, "m", (uint64_t)g->m);
