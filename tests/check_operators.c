@@ -146,6 +146,11 @@ START_TEST(a_rehearsal_makes_them_known)
     ck_ok(cst_session_trace(&t, s));
     for (int k = 0; k < t->moments; k++) ck_assert_msg(t->moment[k].seconds >= 0, "%s", t->moment[k].op);
     ck_assert_double_gt(t->enqueue, 0);
+    cst_rates other = t->rates;
+    other.flops *= 2;
+    cst_mem_suppose(s->mem, (uint64_t)1 << 40, &other);
+    ck_ok(cst_mem_know_operators(&known, &seconds, s->mem));
+    ck_assert_double_eq(known, 0);
     cst_trace_free(t);
     ck_ok(cst_session_close(s, CST_OK));
     ck_fails(cst_rehearse(&o, 4096), CST_OVER_BUDGET, "smallest --device-mem");

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "base/random.h"
+#include "train/rehearsal.h"
 
 #define WARM 2
 #define WARM_MIGRATING 5
@@ -12,16 +12,7 @@
 /* One whole step; *loss has arrived when *done is. */
 static cst_status one_step(cst_session *s, int32_t *ids, int64_t t, float *loss, cl_event *done)
 {
-    int64_t n = s->o.batch * s->o.seq;
-    CST_TRY(cst_session_begin(s, 1e-5, t + 1));
-    for (int64_t a = 0; a < s->o.accum; a++) {
-        uint64_t index = (uint64_t)(t * s->o.accum + a);
-        for (int64_t i = 0; i < n; i++)
-            ids[i] = (int32_t)(cst_random_u64(s->o.seed, index + 1, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
-        CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
-        CST_TRY(cst_session_micro(s, index));
-    }
-    CST_TRY(cst_optim_step(s->optim));
+    CST_TRY(cst_random_step(s, ids, t));
     return cst_tensor_read_async(s->losses, 0, loss, sizeof *loss, done);
 }
 

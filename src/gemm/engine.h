@@ -8,6 +8,11 @@
 /* Rows and columns of the native engine's tiles, and rows that one group packs into tiles, as in cl/gemm_cpu.cl. */
 #define MR 8
 #define PACK_ROWS 32
+/* a / b, rounded up. */
+static inline int64_t up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
 static inline int cst_panel_width(const cst_device *dev)
 {
     return dev->narrow ? 24 : 32;

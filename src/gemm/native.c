@@ -15,11 +15,6 @@ typedef struct part {
     int64_t m0, n0, k0, m, n, k;
 } part;
 
-static int64_t up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;

@@ -10,8 +10,6 @@
 #define ITEMS 256
 #define GROUPS_A_UNIT 2 /* that run side by side; a launch of fewer leaves the device idle */
 
-static int64_t up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int64_t tiles_of(const cst_gemm_args *g) { return up(g->m, TM) * up(g->n, TN); }
 
 int cst_split_fits(const cst_device *dev, const cst_gemm_args *g)

@@ -2,9 +2,9 @@
 #ifndef CST_MEMORY_INTERNAL_H
 #define CST_MEMORY_INTERNAL_H
 
-#include "memory/operators.h"
 #include "memory/arena.h"
 #include "memory/memory.h"
+#include "memory/operators.h"
 #include "memory/plan.h"
 #include "memory/trace.h"
 
@@ -119,6 +119,7 @@ struct cst_mem {
     cst_rates rates;
     int rates_known;         /* measured, not guessed */
     cst_operators operators; /* known from earlier runs */
+    int other_device;        /* rates were supposed that aren't its own: what is known of its operators doesn't count */
     int keep_times;          /* of operators, however short the iteration and though all would stay */
     uint64_t born, born_at_step; /* tensors made so far */
     uint64_t largest;        /* most bytes that operators had in use at once */

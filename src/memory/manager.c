@@ -361,7 +361,7 @@ static cst_status know_rates(cst_mem *m)
 cst_status cst_mem_know_operators(double *known, double *seconds, cst_mem *m)
 {
     *known = *seconds = 0;
-    if (!m->trace || !m->dev->context) return CST_OK;
+    if (!m->trace || !m->dev->context || m->other_device) return CST_OK;
     cst_measure_load(m);
     for (int k = 0; k < m->trace->moments; k++) m->trace->moment[k].seconds = -1;
     cst_operators_apply(&m->operators, m->trace, known);
@@ -381,7 +381,8 @@ cst_status cst_mem_rates(cst_rates *r, cst_mem *m)
 void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r)
 {
     int other = r->memory != m->rates.memory || r->flops != m->rates.flops || r->launch != m->rates.launch;
-    if (m->rates_known && other) cst_operators_clear(&m->operators); /* they are another device's */
+    m->other_device |= m->rates_known && other;
+    if (m->other_device) cst_operators_clear(&m->operators);
     m->stats.budget = budget;
     m->rates = *r;
     m->rates_known = 1;

@@ -167,7 +167,7 @@ cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m);
 
 /* Times of operators that earlier runs on this device measured, given to the iteration recorded. *known: the part of its seconds,
- * *seconds, that comes from operators measured at similar work; the rest is guessed. For a device that isn't there: 0. */
+ * *seconds, that comes from operators measured at similar work; the rest is guessed. For a device that isn't there, or other rates than its own (cst_mem_suppose): 0. */
 cst_status cst_mem_know_operators(double *known, double *seconds, cst_mem *m);
 /* Before plan_commit, beside cst_mem_migrate: iterations are planned and measured even where nothing has to move, and what operators
  * take is kept for other runs, however short the iterations. */

@@ -6,15 +6,18 @@
 
 #define STEPS 4 /* the second and third are measured; the fourth begins with a plan made from that */
 
-static cst_status step(cst_session *s, int32_t *ids, int64_t t)
+cst_status cst_random_step(cst_session *s, int32_t *ids, int64_t t)
 {
     int64_t n = s->o.batch * s->o.seq;
     CST_TRY(cst_session_begin(s, 1e-5, t + 1));
-    for (int64_t i = 0; i < n; i++) ids[i] = (int32_t)(cst_random_u64(s->o.seed, (uint64_t)t, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
-    CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
-    CST_TRY(cst_session_micro(s, (uint64_t)t));
-    CST_TRY(cst_optim_step(s->optim));
-    return cst_mem_finish(s->mem);
+    for (int64_t a = 0; a < s->o.accum; a++) {
+        uint64_t index = (uint64_t)(t * s->o.accum + a);
+        for (int64_t i = 0; i < n; i++)
+            ids[i] = (int32_t)(cst_random_u64(s->o.seed, index + 1, (uint64_t)i) % (uint64_t)s->o.config.vocab_size);
+        CST_TRY(cst_batch_set(s->batch, ids, NULL, s->o.config.vocab_size));
+        CST_TRY(cst_session_micro(s, index));
+    }
+    return cst_optim_step(s->optim);
 }
 
 cst_status cst_rehearse(const cst_session_options *like, uint64_t budget)
@@ -38,7 +41,10 @@ cst_status cst_rehearse(const cst_session_options *like, uint64_t budget)
     CST_GO(cst_session_open(&s, &o), out);
     st = cst_model_init(s->model, o.seed);
     if (st == CST_OK) st = cst_session_start(s);
-    for (int64_t t = 0; t < STEPS && st == CST_OK; t++) st = step(s, ids, t);
+    for (int64_t t = 0; t < STEPS && st == CST_OK; t++) {
+        st = cst_random_step(s, ids, t);
+        if (st == CST_OK) st = cst_mem_finish(s->mem);
+    }
     st = cst_session_close(s, st);
 out:
     free(ids);
