@@ -44,11 +44,31 @@ check_run() { # NAME BUDGET
     [ "$(figure "$1" device_bytes_live)" = 0 ] || bad "$1: device bytes left at the end"
 }
 
+# check_plan NAME options...: castor plan, in a process of its own, says to the byte what NAME's run took
+check_plan() {
+    run=$1
+    shift
+    "$CASTOR" plan --config "$dir/model.json" --batch 2 --seq 64 --device "$device" --json "$@" >"$dir/plan.out" 2>"$dir/plan.err" ||
+        { bad "plan $*: exit $?"; cat "$dir/plan.err"; }
+    [ "$(result plan peak_bytes)" = "$(figure "$run" device_bytes_peak)" ] ||
+        bad "plan $*: $(result plan peak_bytes) bytes, the layer saw $(figure "$run" device_bytes_peak) in $run"
+}
+device=${CASTOR_DEVICE:-0}
+
 for p in resident static; do
     audited train-$p "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 \
         --steps 4 --eval-every 2 --valid "$src/data/sample/wiki.valid.raw" --placement $p --json
     check_run train-$p 1000000000
+    check_plan train-$p --placement $p --device-mem 1000000000
 done
+audited away "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 6 --placement static \
+    --offload-param 1 --eval-every 0 --json
+check_run away 1000000000
+check_plan away --placement static --offload-param 1 --device-mem 1000000000
+audited accum "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --accum 4 --steps 2 \
+    --eval-every 0 --json
+check_run accum 1000000000
+check_plan accum --accum 4 --device-mem 1000000000
 [ "$(figure train-static device_bytes_peak)" -lt "$(figure train-resident device_bytes_peak)" ] || bad "state on the host saves nothing"
 
 # The smallest budget, exactly.
@@ -57,6 +77,7 @@ least=$("$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wik
 audited least "$CASTOR" train --config "$dir/model.json" --train "$src/data/sample/wiki.test.raw" --batch 2 --seq 64 --steps 4 \
     --eval-every 0 --device-mem "$least" --json
 check_run least "$least"
+check_plan least --device-mem "$least"
 
 # Migrating: in a part of what the run above took, never a byte more; and from one length of run to another the layer sees as
 # many bytes more as the program counts, to the byte (what is measured at the start moves in both).
@@ -68,6 +89,7 @@ for part in 60 45; do
             --device-mem $((whole * part / 100)) --json --out "$dir/run-$part-$steps"
         check_run part-$part-$steps $((whole * part / 100))
         grep -q '"over_limit": *false' "$dir/part-$part-$steps.json" || bad "part-$part-$steps: over its limit"
+        check_plan part-$part-$steps --device-mem $((whole * part / 100))
     done
     for key in h2d_bytes d2h_bytes; do
         seen=$(($(figure part-$part-12 $key) - $(figure part-$part-6 $key)))

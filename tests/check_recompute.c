@@ -128,7 +128,7 @@ static void predict_all(double *seconds, uint64_t budget, const cst_rates *r)
     for (int k = 0; k <= BLOCKS; k++) {
         cst_plan *p;
         ck_ok(record(&c, k));
-        cst_status st = cst_mem_plan_try(&p, c.m);
+        cst_status st = cst_mem_plan_try(&p, NULL, c.m);
         seconds[k] = st == CST_OK ? p->seconds : -1;
         if (st == CST_OK) cst_plan_free(p);
         else ck_assert_int_eq(st, CST_OVER_BUDGET);

@@ -138,7 +138,7 @@ typedef enum cst_option_kind {
       "most host memory for what isn't on the device (placement auto, --offload-param); default: any")                                             \
     X(PINNED_MEM, "pinned-mem", SIZE, "SIZE", 1, NULL, IN_STEP | IN_GRADS | IN_EVAL | IN_PLUGINS,                                                                   \
       "most of that to register with the driver, which makes transfers fast; default: all")                                       \
-    X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP,                                              \
+    X(PACK_WEIGHTS, "pack-weights", CHOICE, "auto|never|always", 0, "auto", IN_STEP | IN_PLAN,                                              \
       "keep weights packed for the backward pass on CPU devices; auto: from --accum 4, when all is resident and there is room")   \
     X(NO_SHUFFLE, "no-shuffle", FLAG, NULL, 0, NULL, IN_TRAIN, "take the text's blocks in order")                                 \
     X(EVAL_EVERY, "eval-every", INT, "N", 0, "500", IN_TRAIN, "validation loss after every N steps and at the end, the best model as OUT/best; 0: never")     \

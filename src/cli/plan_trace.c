@@ -77,8 +77,9 @@ cst_status cst_planner_ask(cst_outlook *x, cst_timeline **l, cst_planner *p, uin
     }
     CST_TRY(cst_trace_plan(&x->plan, l, p->t, budget));
     const cst_plan *q = x->plan;
-    cst_status st = cst_trace_copy(&x->trace, p->t);
-    x->bytes = q->bytes + p->t->scratch;
+    cst_status st = cst_plan_takes(&x->bytes, p->t, budget - p->t->scratch, 0);
+    if (st == CST_OK) st = cst_trace_copy(&x->trace, p->t);
+    x->bytes += p->t->scratch;
     x->host_bytes = q->host_bytes;
     x->up_bytes = q->up_bytes;
     x->down_bytes = q->down_bytes;

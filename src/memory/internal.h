@@ -123,6 +123,7 @@ struct cst_mem {
     int keep_times;          /* of operators, however short the iteration and though all would stay */
     uint64_t born, born_at_step; /* tensors made so far */
     uint64_t largest;        /* most bytes that operators had in use at once */
+    uint64_t room;           /* for tensors, said when the plan was committed; 0: what the budget leaves */
     int marked;              /* the program marks its iterations: what the next one overwrites may be thrown away before */
     cst_unmarked unmarked;
     uint32_t contents;       /* blocks that aren't EMPTY */
@@ -153,7 +154,9 @@ cst_status cst_mem_buffer(cst_mem *m, cl_mem *out, size_t bytes);
 cst_status cst_mem_grow(cst_mem *m, size_t bytes);
 /* Release all slabs: nothing may be on the device, and nothing running. */
 void cst_mem_drop_slabs(cst_mem *m);
-/* Slabs as the plan has them, in place of those there are: as drop_slabs. */
+/* Bytes for tensors that a new plan may take. */
+uint64_t cst_mem_plan_room(const cst_mem *m);
+/* Slabs that the plan finds room in, in place of those there are: as drop_slabs. */
 cst_status cst_mem_plan_slabs(cst_mem *m);
 cst_status cst_mem_other_slabs(cst_mem *m); /* step.c: move everything to the host, then that */
 

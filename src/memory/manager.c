@@ -313,7 +313,7 @@ cst_status cst_mem_plan_begin(cst_mem *m)
     memset(m->stats.class_used, 0, sizeof m->stats.class_used);
     memset(m->stats.class_peak, 0, sizeof m->stats.class_peak);
     m->stats.used = m->stats.used_peak = 0;
-    m->largest = 0;
+    m->largest = m->room = 0;
     m->planning = 1;
     m->migrating = 0;
     return CST_OK;
@@ -340,8 +340,8 @@ cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m)
 /* Bytes for tensors. */
 static cst_status room_for_plan(const cst_mem *m, uint64_t *room)
 {
-    *room = m->stats.budget > m->scratch_bytes ? m->stats.budget - m->scratch_bytes : 0;
-    if (m->largest <= *room) return CST_OK;
+    uint64_t left = m->stats.budget > m->scratch_bytes ? m->stats.budget - m->scratch_bytes : 0;
+    if (m->largest <= left) return cst_plan_takes(room, m->trace, left, cst_mem_plan_bytes(m) - m->scratch_bytes);
     return cst_fail(CST_OVER_BUDGET, "%.1f MiB are needed for what one operator uses, the budget is %.1f MiB",
                     (double)(m->largest + m->scratch_bytes) / MIB, (double)m->stats.budget / MIB);
 }
@@ -388,13 +388,15 @@ void cst_mem_suppose(cst_mem *m, uint64_t budget, const cst_rates *r)
     m->rates_known = 1;
 }
 
-cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m)
+cst_status cst_mem_plan_try(cst_plan **out, uint64_t *bytes, cst_mem *m)
 {
     uint64_t room;
     if (!m->planning || !m->trace || !m->trace->moments) return cst_fail(CST_STATE, "no iteration was recorded");
     CST_TRY(room_for_plan(m, &room));
     CST_TRY(know_rates(m));
-    return cst_plan_make(out, m->trace, room);
+    CST_TRY(cst_plan_make(out, m->trace, room));
+    if (bytes) *bytes = room + m->scratch_bytes;
+    return CST_OK;
 }
 
 static cst_status commit_scratch(cst_mem *m)
@@ -405,18 +407,21 @@ static cst_status commit_scratch(cst_mem *m)
     return bytes ? cst_mem_scratch(m, bytes, &scratch) : CST_OK;
 }
 
-/* Bytes that slab i gets. The last one has room besides for the most that operators outside of the plan use at once, beside
- * what never leaves the device. */
-static uint64_t slab_bytes(const cst_mem *m, int i)
+uint64_t cst_mem_plan_room(const cst_mem *m)
 {
-    const cst_plan *p = m->plan;
-    uint64_t need = m->largest, room = m->stats.budget - m->scratch_bytes;
-    if (i + 1 < p->slabs) return p->slab[i];
+    uint64_t left = m->stats.budget - m->scratch_bytes;
+    return m->room && m->room < left ? m->room : left;
+}
+
+/* Bytes that all slabs get: what was said when the plan was committed. Of a program that was recorded at work: what the plan takes,
+ * or the most that operators outside of the plan use at once, beside what never leaves the device. */
+static uint64_t bytes_of_slabs(const cst_mem *m)
+{
+    uint64_t need = m->largest, room = cst_mem_plan_room(m) / m->arena.align * m->arena.align;
     for (const cst_tensor *t = m->first; t; t = t->next)
         if (t->fixed) need += cst_arena_round(&m->arena, cst_tensor_extent(t));
-    if (need > room) need = room;
-    uint64_t more = need > p->bytes ? need - p->bytes : 0;
-    return p->slab[i] + (p->slab[i] + more <= m->arena.max_slab ? more / m->arena.align * m->arena.align : 0);
+    if (m->room || need > room) need = room;
+    return need > m->plan->bytes ? need : m->plan->bytes;
 }
 
 /* Between iterations only: quirk release-waits. */
@@ -431,25 +436,34 @@ void cst_mem_drop_slabs(cst_mem *m)
     cst_arena_clear(&m->arena);
 }
 
+static cst_status add_slab(cst_mem *m, uint64_t bytes)
+{
+    cl_mem *more = realloc(m->buffer, (size_t)(m->arena.slabs + 1) * sizeof *more), b;
+    if (!more) return cst_fail(CST_NO_MEMORY, "slab");
+    m->buffer = more;
+    CST_TRY(cst_mem_buffer(m, &b, bytes));
+    m->buffer[m->arena.slabs] = b;
+    cst_status st = cst_arena_add(&m->arena, bytes);
+    if (st == CST_OK) return st;
+    clReleaseMemObject(b);
+    m->dev->released++;
+    m->stats.reserved -= bytes;
+    return st;
+}
+
+/* What the plan leaves over goes to the first slabs that may be larger. */
 cst_status cst_mem_plan_slabs(cst_mem *m)
 {
+    const cst_plan *p = m->plan;
+    uint64_t rest = bytes_of_slabs(m) - p->bytes;
     cst_mem_drop_slabs(m);
-    for (int i = 0; i < m->plan->slabs; i++) {
-        cl_mem *more = realloc(m->buffer, (size_t)(i + 1) * sizeof *more), b;
-        if (!more) return cst_fail(CST_NO_MEMORY, "slab");
-        m->buffer = more;
-        uint64_t bytes = slab_bytes(m, i);
-        CST_TRY(cst_mem_buffer(m, &b, bytes));
-        cst_status st = cst_arena_add(&m->arena, bytes);
-        if (st != CST_OK) {
-            clReleaseMemObject(b);
-            m->dev->released++;
-            m->stats.reserved -= bytes;
-            return st;
-        }
-        m->buffer[i] = b;
+    for (int i = 0; i < p->slabs || rest; i++) {
+        uint64_t bytes = i < p->slabs ? p->slab[i] : 0, more = m->arena.max_slab - bytes;
+        if (more > rest) more = rest;
+        rest -= more;
+        CST_TRY(add_slab(m, bytes + more));
     }
-    return cst_host_room(m, m->plan->host_bytes);
+    return cst_host_room(m, p->host_bytes);
 }
 
 /* The imaginary storage that planning gave goes. */
@@ -470,6 +484,7 @@ static cst_status commit_migration(cst_mem *m)
     CST_TRY(room_for_plan(m, &room));
     CST_TRY(know_rates(m));
     CST_TRY(cst_plan_make(&plan, m->trace, room));
+    m->room = room;
     cst_tensor **bound = calloc((size_t)m->trace->tensors + 1, sizeof *bound);
     cst_status st = bound ? CST_OK : cst_fail(CST_NO_MEMORY, "memory manager");
     if (st == CST_OK && m->part) st = cst_chunks_make(m);
@@ -504,6 +519,7 @@ static void undo_commit(cst_mem *m)
     cst_chunks_dissolve(m);
     release_buffers(m);
     m->planning = m->migrating = 0;
+    m->room = 0;
 }
 
 cst_status cst_mem_plan_commit(cst_mem *m)

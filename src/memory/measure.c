@@ -204,7 +204,7 @@ static cst_status collect(cst_mem *m)
     cst_measure_stop(m);
     m->measured = good || ++m->measure_tries == TRIES;
     if (!good) return CST_OK;
-    CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
+    CST_TRY(cst_step_plan(m, cst_mem_plan_room(m)));
     int long_enough = m->plan->compute_seconds > WORTH_KEEPING;
     if (long_enough || m->keep_times) store(m, long_enough);
     cst_log(CST_LOG_DEBUG, "planned with measured times: %.1f ms a step (%.1f ms guessed before), of which %.1f ms are operators; the host takes %.0f us to enqueue one",

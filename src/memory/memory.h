@@ -160,8 +160,9 @@ cst_status cst_mem_plan_commit(cst_mem *m);
 int cst_mem_planning(const cst_mem *m);
 /* Bytes of the smallest budget with which commit works: with migration when a trace was recorded, else plan_bytes. */
 cst_status cst_mem_plan_least(uint64_t *bytes, const cst_mem *m);
-/* The plan that commit would make for migration; *out: cst_plan_free it. OVER_BUDGET. */
-cst_status cst_mem_plan_try(cst_plan **out, cst_mem *m);
+/* The plan that commit would make for migration; *out: cst_plan_free it. *bytes (may be NULL): what the device's memory would be
+ * in use at most, to the byte, whatever times are measured later. OVER_BUDGET. */
+cst_status cst_mem_plan_try(cst_plan **out, uint64_t *bytes, cst_mem *m);
 /* What predictions reckon with. Rates of transfers are measured, where there is a device, when a plan or, while planning, this
  * asks first. */
 cst_status cst_mem_rates(cst_rates *r, cst_mem *m);

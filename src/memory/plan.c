@@ -202,6 +202,7 @@ static cst_status make(cst_plan **out, const cst_trace *t, uint64_t bytes, goal 
     cst_plan *best = NULL;
     cst_status st;
     CST_TRY(cst_trace_check(t));
+    bytes = bytes / t->align * t->align;
     CST_TRY(cst_gaps_make(&g, t));
     uint64_t *full = malloc(((size_t)t->moments + 1) * sizeof *full);
     if (!full) CST_GO(cst_fail(CST_NO_MEMORY, "plan"), done);
@@ -251,3 +252,21 @@ done:
 
 cst_status cst_plan_least(uint64_t *bytes, const cst_trace *t) { return extreme_bytes(bytes, t, 0); }
 cst_status cst_plan_resident(uint64_t *bytes, const cst_trace *t) { return extreme_bytes(bytes, t, 1); }
+
+cst_status cst_plan_takes(uint64_t *bytes, const cst_trace *t, uint64_t room, uint64_t high)
+{
+    uint64_t most, largest = 0;
+    *bytes = room / t->align * t->align;
+    int away = cst_trace_away(t);
+    if (!away && high >= *bytes) return CST_OK;
+    CST_TRY(cst_plan_resident(&most, t));
+    for (int k = 0; k < t->moments; k++) {
+        uint64_t sum = 0;
+        for (int i = 0; i < t->moment[k].uses; i++) sum += t->tensor[t->use[t->moment[k].first + i].tensor].bytes;
+        if (sum > largest) largest = sum;
+    }
+    if (away) most += largest;
+    else if (most < high) most = high;
+    if (most < *bytes) *bytes = most;
+    return CST_OK;
+}

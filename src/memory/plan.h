@@ -65,6 +65,10 @@ void cst_plan_free(cst_plan *p);
 cst_status cst_plan_least(uint64_t *bytes, const cst_trace *t);
 /* Bytes for which nothing ever moves. */
 cst_status cst_plan_resident(uint64_t *bytes, const cst_trace *t);
+/* What a program takes of `room` bytes for a plan, settled without measured times: all of them, a multiple of align, or less where less
+ * lets all stay. `high`: bytes for which all stays in places that are taken as they come, 0: unknown. Of a static placement: what
+ * stays, and as much as the largest operator uses, so that its weights can come before it. */
+cst_status cst_plan_takes(uint64_t *bytes, const cst_trace *t, uint64_t room, uint64_t high);
 /* Play the plan twice through, without a device: STATE naming the first moment where an operator's tensor is absent or
  * has lost its content, two tensors overlap or leave their slab, an action isn't possible in the state its tensor is in,
  * `moves` is wrong, or the end isn't the start. */

@@ -23,7 +23,7 @@ static cst_status predict(answers *a, const cst_mem_search *s, int k)
     for (int i = 0; t && i < t->moments; i++) alone += cst_trace_seconds(t, i);
     a->seconds[k] = alone;
     if (k != a->best && alone > a->seconds[a->best]) return CST_OK;
-    st = cst_mem_plan_try(&plan, s->m);
+    st = cst_mem_plan_try(&plan, NULL, s->m);
     a->seconds[k] = INFINITY;
     if (st != CST_OK) return st == CST_OVER_BUDGET ? CST_OK : st;
     a->seconds[k] = s->judge ? s->judge(s->user, plan) : plan->seconds;

@@ -287,7 +287,7 @@ cst_status cst_mem_other_slabs(cst_mem *m)
 static cst_status plan_after_recording(cst_mem *m)
 {
     m->trace->scratch = m->scratch_bytes;
-    CST_TRY(cst_step_plan(m, m->stats.budget - m->scratch_bytes));
+    CST_TRY(cst_step_plan(m, cst_mem_plan_room(m)));
     m->measured = !m->marked; /* measuring changes the queue, and who doesn't mark iterations doesn't expect that */
     m->plan_iterations = 0;
     cst_status st = cst_mem_other_slabs(m);

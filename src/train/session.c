@@ -318,7 +318,7 @@ static cst_status place(cst_session *s)
     if (st != CST_OK) return too_little(s, st);
     const cst_plan *plan = cst_mem_plan(s->mem);
     cst_mem_get_stats(s->mem, &stats);
-    if (plan) s->planned = plan->bytes + cst_mem_trace(s->mem)->scratch;
+    if (plan) s->planned = stats.reserved;
     cst_log(CST_LOG_DEBUG, "placement %s%s: %.1f MiB on the device, budget %.1f MiB", cst_placement_name(s->placement),
             s->packed ? ", weights packed" : "", (double)s->planned / MIB, (double)stats.budget / MIB);
     if (plan)
@@ -402,7 +402,6 @@ cst_status cst_session_imagine(cst_session **out, const cst_session_options *o)
     cst_status st;
     if (!s) return cst_fail(CST_NO_MEMORY, "session");
     s->o = *o;
-    s->o.pack = CST_PACK_NEVER;
     s->imagined = 1;
     CST_GO(check(o), fail);
     if (o->device) CST_GO(cst_device_open(&s->dev, o->device, 0), fail);
@@ -457,10 +456,9 @@ cst_status cst_session_foresee(cst_outlook *out, cst_session *s, uint64_t budget
         CST_TRY(dry_run(s, x.placement, x.recompute, s->o.accum));
         cst_mem_suppose(s->mem, UINT64_MAX / 4, rates);
     }
-    st = cst_mem_plan_try(&x.plan, s->mem);
+    st = cst_mem_plan_try(&x.plan, moves ? &x.bytes : NULL, s->mem);
     if (st != CST_OK) return too_little(s, st);
     CST_GO(cst_session_trace(&x.trace, s), fail);
-    if (moves) x.bytes = x.plan->bytes + x.trace->scratch;
     x.host_bytes = x.plan->host_bytes;
     x.up_bytes = x.plan->up_bytes;
     x.down_bytes = x.plan->down_bytes;
@@ -478,11 +476,16 @@ cst_status cst_session_extremes(uint64_t *least, uint64_t *all, cst_session *s)
     cst_rates rates;
     int fits;
     CST_TRY(cst_mem_rates(&rates, s->mem));
+    cst_pack pack = s->o.pack;
     cst_mem_suppose(s->mem, UINT64_MAX / 4, &rates);
     take_down(s);
-    CST_TRY(decide_fixed(s, fixed_placement(s), &fits));
+    if (pack == CST_PACK_AUTO) s->o.pack = CST_PACK_NEVER; /* weights are packed where there is more room than these */
+    cst_status st = decide_fixed(s, fixed_placement(s), &fits);
+    s->o.pack = pack;
+    if (st != CST_OK) return st;
     *least = *all = s->planned;
     if (s->o.placement != CST_PLACEMENT_AUTO) return CST_OK;
+    s->packed = 0;
     s->host_layers = 0;
     CST_TRY(record(s, 0));
     CST_TRY(cst_plan_resident(all, cst_mem_trace(s->mem)));
