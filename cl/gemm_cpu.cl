@@ -22,7 +22,7 @@
  * Operands may be stored in 16 bits: packing converts them; strips take op(B) in fp32 only.
  *
  * Set by the host: TA, TB (stored transposed); TILE_TYPE and PANEL_TYPE, how what becomes tiles and panels is stored: 0 f32,
- * 1 f16, 2 bf16; KC, COUNT; KIND, which of the four, in that order: no other is compiled; PREFETCH where the compiler has it; NARROW where registers have less than 16 numbers.
+ * 1 f16, 2 bf16; KC, COUNT; KIND, which of the four, in that order: no other is compiled.
  */
 #include "common.clh"
 

@@ -99,10 +99,12 @@ void row_normalise(__global float *y, __global float *stats, __global const floa
                    __global const float *beta, const float3 st, const int d, const int next)
 {
     FOR_ROW(c, d) {
-        if (WG == 1 && next && c % 16 == 0) {
+#if NARROW
+        if (next && c % 16 == 0) {
             prefetch_line(x + d + c);
             prefetch_line(y + d + c);
         }
+#endif
         const floatv xhat = (row_load(x + c, d - c) - st.x - st.y) * st.z;
         row_store(fma(xhat, row_load(gamma + c, d - c), row_load(beta + c, d - c)), y + c, d - c);
     }

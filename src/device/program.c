@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "device/cache.h"
+#include "device/quirks.h"
 #include "device/source.h"
 
 typedef struct program {
@@ -119,7 +120,8 @@ static cst_status program_build(program *p, cst_device *dev)
 cst_status cst_program_options(char all[512], const cst_device *dev, const char *file, const char *options)
 {
     cst_shape shape = cst_device_shape(dev, file);
-    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s%s", shape.group, shape.vec, dev->narrow && shape.group == 1 ? " -DNARROW=1" : "",
+    int n = snprintf(all, 512, "-DWG=%d -DVW=%d%s%s%s%s%s", shape.group, shape.vec, dev->narrow && shape.group == 1 ? " -DNARROW=1" : "",
+                     dev->info.quirks & CST_QUIRK_PREFETCH && shape.group == 1 ? " -DPREFETCH=1" : "",
                      dev->info.exact_divide ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", options && *options ? " " : "",
                      options ? options : "");
     return n < 0 || n >= 512 ? cst_fail(CST_STATE, "options of cl/%s.cl are too long", file) : CST_OK;

@@ -1,7 +1,6 @@
 /* The native engine: see cl/gemm_cpu.cl. */
 #include <stdio.h>
 
-#include "device/quirks.h"
 #include "gemm/engine.h"
 #include "memory/launch.h"
 
@@ -27,13 +26,12 @@ static int type_code(const cst_tensor *t)
 }
 
 /* kept: with B's panels packed beforehand. */
-static void build_options(char *s, size_t size, cst_mem *mem, const cst_gemm_args *g, const cst_gemm_choice *how, int kept)
+static void build_options(char *s, size_t size, const cst_gemm_args *g, const cst_gemm_choice *how, int kept)
 {
     int kind = how->kind == CST_GEMM_COLUMNS ? kept : how->kind == CST_GEMM_ROWS ? 2 : 3; /* as cl/gemm_cpu.cl has them */
     int strips = how->kind == CST_GEMM_STRIPS, a = type_code(g->a), b = type_code(g->b);
-    int prefetch = (cst_mem_device(mem)->info.quirks & CST_QUIRK_PREFETCH) != 0;
-    snprintf(s, size, "-DTA=%d -DTB=%d -DTILE_TYPE=%d -DPANEL_TYPE=%d -DKC=%d -DCOUNT=%d -DKIND=%d -DPREFETCH=%d", g->trans_a, g->trans_b,
-             strips ? b : a, strips ? a : b, how->kc, how->count, kind, prefetch);
+    snprintf(s, size, "-DTA=%d -DTB=%d -DTILE_TYPE=%d -DPANEL_TYPE=%d -DKC=%d -DCOUNT=%d -DKIND=%d", g->trans_a, g->trans_b,
+             strips ? b : a, strips ? a : b, how->kc, how->count, kind);
 }
 
 static int64_t a_at(const cst_gemm_args *g, const part *b)
@@ -130,7 +128,7 @@ cst_status cst_native_gemm(cst_mem *mem, const cst_gemm_args *g, const cst_gemm_
     int64_t most = packed_bytes(cst_mem_device(mem)) / 4 / k / width * width;
     if (most < width) most = width;
     int64_t m = by_rows ? g->m : least(g->m, most), n = by_rows ? least(g->n, most) : g->n;
-    build_options(options, sizeof options, mem, g, how, kept != NULL);
+    build_options(options, sizeof options, g, how, kept != NULL);
     if (kept) CST_TRY(cst_packed_refresh(mem, kept, g, options));
     for (int64_t m0 = 0; m0 < g->m; m0 += m)
         for (int64_t n0 = 0; n0 < g->n; n0 += n)

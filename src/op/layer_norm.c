@@ -1,6 +1,5 @@
 #include "op/layer_norm.h"
 
-#include "device/quirks.h"
 #include "memory/launch.h"
 #include "op/linear.h"
 
@@ -23,7 +22,7 @@ cst_status cst_layer_norm_forward(cst_mem *m, cst_tensor *y, cst_tensor *stats, 
     CST_TRY(expect_row_params(op, n, d, stats, gamma, beta));
     CST_TRY(cst_expect(op, y, CST_F32, 2, n, d));
     if (y == x) return cst_fail(CST_USAGE, "%s: %s can't be normalised in place", op, x->name);
-    cst_launch_begin(&l, m, "layer_norm", "layer_norm_forward", cst_mem_device(m)->info.quirks & CST_QUIRK_PREFETCH ? "-DPREFETCH=1" : NULL);
+    cst_launch_begin(&l, m, "layer_norm", "layer_norm_forward", NULL);
     cst_launch_read(&l, "x", x, 0);
     cst_launch_read(&l, "gamma", gamma, 0);
     cst_launch_read(&l, "beta", beta, 0);
