@@ -161,8 +161,8 @@ REST finish_rest(REST v, const epilogue e, const int row)
     return v;
 }
 
-/* Row `row` of a tile, `cols` of its numbers inside C. */
-void put_row(__global float *c, const float16 lo, const REST hi, const int row, const int cols, const epilogue e)
+/* Row `row` of a tile, `cols` of its numbers inside C. Rare: inlined, what it keeps in registers would slow the whole tiles down. */
+__attribute__((noinline)) void put_row(__global float *c, const float16 lo, const REST hi, const int row, const int cols, const epilogue e)
 {
     float t[NR];
     vstore16(lo, 0, t);
@@ -178,8 +178,13 @@ void put_row(__global float *c, const float16 lo, const REST hi, const int row, 
 
 #define START(r) float16 s##r = 0.0f; REST v##r = 0.0f;
 #define STEP(r) s##r = fma((float16)(BROADCAST(r)), u, s##r), v##r = fma((REST)(BROADCAST(r)), w, v##r);
+#if NARROW
+#define UNROLL _Pragma("unroll 2")
+#else
+#define UNROLL
+#endif
 #define STEPS(kc, panel, ROWS_)                                                               \
-    for (int j = 0; j < (kc); j++) {                                                          \
+    UNROLL for (int j = 0; j < (kc); j++) {                                                          \
         const float16 u = vload16(0, (panel) + j * NR);                                       \
         const REST w = LOAD_REST(0, (panel) + j * NR + 16);                                   \
         ROWS_(STEP)                                                                           \
