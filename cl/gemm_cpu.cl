@@ -184,7 +184,7 @@ __attribute__((noinline)) void put_row(__global float *c, const float16 lo, cons
 #define UNROLL
 #endif
 #define STEPS(kc, panel, ROWS_)                                                               \
-    UNROLL for (int j = 0; j < (kc); j++) {                                                          \
+    UNROLL for (int j = 0; j < (kc); j++) {                                                   \
         const float16 u = vload16(0, (panel) + j * NR);                                       \
         const REST w = LOAD_REST(0, (panel) + j * NR + 16);                                   \
         ROWS_(STEP)                                                                           \

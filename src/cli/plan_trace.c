@@ -77,7 +77,7 @@ cst_status cst_planner_ask(cst_outlook *x, cst_timeline **l, cst_planner *p, uin
     }
     CST_TRY(cst_trace_plan(&x->plan, l, p->t, budget));
     const cst_plan *q = x->plan;
-    cst_status st = cst_plan_takes(&x->bytes, p->t, budget - p->t->scratch, 0);
+    cst_status st = cst_plan_takes(&x->bytes, p->t, budget - p->t->scratch, p->resident - p->t->scratch);
     if (st == CST_OK) st = cst_trace_copy(&x->trace, p->t);
     x->bytes += p->t->scratch;
     x->host_bytes = q->host_bytes;

@@ -409,7 +409,7 @@ static cst_status commit_scratch(cst_mem *m)
 
 uint64_t cst_mem_plan_room(const cst_mem *m)
 {
-    uint64_t left = m->stats.budget - m->scratch_bytes;
+    uint64_t left = (m->stats.budget - m->scratch_bytes) / m->arena.align * m->arena.align;
     return m->room && m->room < left ? m->room : left;
 }
 
@@ -417,10 +417,11 @@ uint64_t cst_mem_plan_room(const cst_mem *m)
  * or the most that operators outside of the plan use at once, beside what never leaves the device. */
 static uint64_t bytes_of_slabs(const cst_mem *m)
 {
-    uint64_t need = m->largest, room = cst_mem_plan_room(m) / m->arena.align * m->arena.align;
+    uint64_t need = m->largest, room = cst_mem_plan_room(m);
+    if (m->room) return room;
     for (const cst_tensor *t = m->first; t; t = t->next)
         if (t->fixed) need += cst_arena_round(&m->arena, cst_tensor_extent(t));
-    if (m->room || need > room) need = room;
+    if (need > room) need = room;
     return need > m->plan->bytes ? need : m->plan->bytes;
 }
 
@@ -479,12 +480,10 @@ static void forget_places(cst_mem *m)
 /* The tensors don't fit together: they migrate. Nothing but what never leaves the device has storage after this. */
 static cst_status commit_migration(cst_mem *m)
 {
-    uint64_t room;
+    uint64_t bytes;
     cst_plan *plan;
-    CST_TRY(room_for_plan(m, &room));
-    CST_TRY(know_rates(m));
-    CST_TRY(cst_plan_make(&plan, m->trace, room));
-    m->room = room;
+    CST_TRY(cst_mem_plan_try(&plan, &bytes, m));
+    m->room = bytes - m->scratch_bytes;
     cst_tensor **bound = calloc((size_t)m->trace->tensors + 1, sizeof *bound);
     cst_status st = bound ? CST_OK : cst_fail(CST_NO_MEMORY, "memory manager");
     if (st == CST_OK && m->part) st = cst_chunks_make(m);

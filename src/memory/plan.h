@@ -66,7 +66,7 @@ cst_status cst_plan_least(uint64_t *bytes, const cst_trace *t);
 /* Bytes for which nothing ever moves. */
 cst_status cst_plan_resident(uint64_t *bytes, const cst_trace *t);
 /* What a program takes of `room` bytes for a plan, settled without measured times: all of them, a multiple of align, or less where less
- * lets all stay. `high`: bytes for which all stays in places that are taken as they come, 0: unknown. Of a static placement: what
+ * lets all stay. `high`: bytes for which all stays in places that are taken as they come, or cst_plan_resident's. Of a static placement: what
  * stays, and as much as the largest operator uses, so that its weights can come before it. */
 cst_status cst_plan_takes(uint64_t *bytes, const cst_trace *t, uint64_t room, uint64_t high);
 /* Play the plan twice through, without a device: STATE naming the first moment where an operator's tensor is absent or
